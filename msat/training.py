@@ -1,0 +1,346 @@
+"""Trains the networks of a task once and keeps them as checkpoints; an interrupted training goes on where it was."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from msat.errors import MissingData, UserError
+from msat.task import Data, ModelSpec, Recipe, Split, Task
+
+CHECKPOINTS = Path(".cache/checkpoints")
+SAVE_SECONDS = 60.0
+"""A training that is killed loses at most about this much of its work."""
+REPORT_SECONDS = 2.0
+MOMENTUM = 0.9
+WARM_UP = 0.25
+"""Share of a one-cycle schedule in which the learning rate rises."""
+CLIP_NORM = 5.0
+"""Largest gradient norm; out of reach for the convolutional networks, needed by the recurrent ones."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training tells its `report` function."""
+
+    epoch: int
+    """The epoch under way, from 1."""
+    epochs: int
+    loss: float
+    """Mean over this epoch's examples so far."""
+    accuracy: float
+    """Share of this epoch's (augmented) training examples that were right, 0 to 1."""
+    seconds_left: float
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """Where a network's weights come from."""
+
+    origin: Literal["trained", "cached", "pretrained", "random"]
+    file: Path | None
+    weights: str
+    """Hash of all parameters and buffers (see `weights_hash`)."""
+    seed: int
+    recipe: Recipe | None = None
+    epochs: int = 0
+    loss: float | None = None
+    """Mean training loss of the last epoch."""
+    accuracy: float | None = None
+    """Share of the last epoch's (augmented) training examples that were right, 0 to 1."""
+    seconds: float = 0.0
+    """Wall time of the training, interruptions left out."""
+
+
+def train(
+    task: Task,
+    name: str,
+    spec: ModelSpec,
+    data: Data,
+    *,
+    seed: int = 0,
+    folder: Path = CHECKPOINTS,
+    device: str | torch.device = "cpu",
+    report: Report | None = None,
+    data_folder: Path | None = None,
+    pretrained: bool = True,
+) -> tuple[nn.Module, TrainingInfo]:
+    """Return a task's network, trained, in evaluation mode on `device`, and where its weights come from.
+
+    Args:
+        task: the task, for `prepare` and `augment`.
+        name: the network's name, part of the checkpoint's key.
+        spec: how to build and train it; one with `weights` is loaded instead.
+        data: the splits; only the train split is used.
+        seed: of the initial weights, the order of examples, augmentation and dropout.
+        folder: where checkpoints are kept.
+        device: where to train and where the network is returned.
+        report: receives the progress every few seconds.
+        data_folder: the `DATA=` folder, searched for pretrained weights.
+        pretrained: False gives a network with `weights` random ones instead, for timing.
+
+    Raises:
+        MissingData: the pretrained weights are not there.
+        UserError: the checkpoint is damaged or does not fit, or the training diverged.
+    """
+    device = torch.device(device)
+    network = build(spec, data, derive_seed(seed, task.name, name))
+    if spec.weights is not None:
+        return _load_pretrained(task, name, spec, network, seed, data_folder, pretrained, device)
+    file = checkpoint_path(task, name, spec.recipe, data, seed, folder)
+    origin: Literal["trained", "cached"] = "cached"
+    if not file.exists():
+        origin = "trained"
+        _train_to(file, network, task, spec.recipe, data, derive_seed(seed, task.name, name), device, report)
+    meta = load_checkpoint(network, file)
+    info = TrainingInfo(
+        origin, file, weights_hash(network), seed, spec.recipe, spec.recipe.epochs,
+        meta["loss"], meta["accuracy"], meta["seconds"],
+    )  # fmt: skip
+    return network.to(device).eval(), info
+
+
+def build(spec: ModelSpec, data: Data, seed: int) -> nn.Module:
+    """Return the untrained network; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return spec.build(data)
+
+
+def checkpoint_path(task: Task, name: str, recipe: Recipe, data: Data, seed: int, folder: Path) -> Path:
+    """Return a checkpoint's file: a readable name and the hash of all that determines the weights."""
+    key = json.dumps([task.name, name, asdict(recipe), data.fingerprint(), seed], sort_keys=True)
+    return folder / f"{task.name}-{name}-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
+
+
+def load_checkpoint(network: nn.Module, file: Path) -> dict[str, Any]:
+    """Fill `network` from a checkpoint and return what was written beside the weights."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            meta = json.loads(opened.metadata()["training"])
+            network.load_state_dict({key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"checkpoint {file} is damaged ({_short(error)}); delete it to train anew."
+        ) from error
+    except RuntimeError as error:
+        raise UserError(f"checkpoint {file} does not fit the network; delete it to train anew.") from error
+    return dict(meta)
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Return a hash of all parameters and buffers, the same on every device."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a 63-bit seed for one purpose, e.g. (base seed, task, model, "step", 7)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def batches(
+    task: Task, split: Split, batch: int, device: str | torch.device = "cpu"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a split in order: prepared inputs [n, ...] and labels int64 [n]; the last batch may be smaller."""
+    for first in range(0, len(split), batch):
+        indices = torch.arange(first, min(first + batch, len(split)))
+        yield task.prepare(split.take(indices).to(device)), split.labels[indices].to(device)
+
+
+def evaluate(network: nn.Module, task: Task, split: Split, batch: int = 256) -> int:
+    """Return how many examples of `split` the network (on its own device) gets right."""
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.inference_mode():
+        return sum(
+            int((network(inputs).argmax(1) == labels).sum())
+            for inputs, labels in batches(task, split, batch, device)
+        )
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Return the learning rate of a step: half a cosine down to 0, after a linear rise if `one-cycle`."""
+    done = step / steps
+    if recipe.schedule == "one-cycle":
+        if done < WARM_UP:
+            return recipe.learning_rate * (0.05 + 0.95 * done / WARM_UP)
+        done = (done - WARM_UP) / (1 - WARM_UP)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _load_pretrained(
+    task: Task, name: str, spec: ModelSpec, network: nn.Module, seed: int,
+    data_folder: Path | None, pretrained: bool, device: torch.device,
+) -> tuple[nn.Module, TrainingInfo]:  # fmt: skip
+    file = None
+    if pretrained and spec.weights is not None:
+        file = spec.weights(network, data_folder or Path())
+        if file is None:
+            raise MissingData(
+                f"no pretrained weights for model '{name}' of task '{task.name}' in {data_folder or 'DATA'}; "
+                "put them there or ask for random weights."
+            )
+    origin: Literal["pretrained", "random"] = "random" if file is None else "pretrained"
+    return network.to(device).eval(), TrainingInfo(origin, file, weights_hash(network), seed)
+
+
+def _train_to(
+    file: Path, network: nn.Module, task: Task, recipe: Recipe, data: Data,
+    seed: int, device: torch.device, report: Report | None,
+) -> None:  # fmt: skip
+    """Train and write the checkpoint; the unfinished state lies beside it until then."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    run = _Run(network, task, recipe, data, seed, device)
+    if unfinished.exists():
+        run.restore(unfinished)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        run.finish(unfinished, report)
+    loss, accuracy = run.means()
+    meta = {"loss": loss, "accuracy": accuracy, "seconds": round(run.seconds, 1), "epochs": recipe.epochs,
+            "seed": seed, "task": task.name, "recipe": asdict(recipe)}  # fmt: skip
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    save_file(weights, temporary, {"training": json.dumps(meta)})
+    temporary.replace(file)
+    unfinished.unlink(missing_ok=True)
+
+
+class _Run:
+    """One training. Every random draw is a function of (seed, step), so a resumed run repeats an unbroken one."""
+
+    def __init__(
+        self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
+    ) -> None:
+        self.network = network.to(device)
+        self.task, self.recipe, self.train, self.seed, self.device = task, recipe, data.train, seed, device
+        self.per_epoch = max(1, len(data.train) // recipe.batch)
+        """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
+        self.steps = self.per_epoch * recipe.epochs
+        self.step = 0
+        self.seconds = 0.0
+        self.sums = torch.zeros(3, device=device)
+        """This epoch's summed loss, right answers and examples."""
+        self.optimizer = _optimizer(self.network, recipe)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def finish(self, unfinished: Path, report: Report | None) -> None:
+        """Do the steps that are left."""
+        self.network.train()
+        started = saved = reported = time.monotonic()
+        before, begun, order = self.seconds, self.step, self._order()
+        while self.step < self.steps:
+            if self.step % self.per_epoch == 0:
+                self.sums.zero_()
+                order = self._order()
+            first = self.step % self.per_epoch * self.recipe.batch
+            self._step(order[first : first + self.recipe.batch])
+            self.step += 1
+            now = time.monotonic()
+            self.seconds = before + now - started
+            epoch_ends = self.step % self.per_epoch == 0
+            if epoch_ends:
+                self._check_loss()
+            if (epoch_ends or now - saved > SAVE_SECONDS) and self.step < self.steps:
+                self._save(unfinished)
+                saved = now
+            if report and (epoch_ends or now - reported > REPORT_SECONDS):
+                left = (self.steps - self.step) * (now - started) / (self.step - begun)
+                report(Progress(-(-self.step // self.per_epoch), self.recipe.epochs, *self.means(), left))
+                reported = now
+
+    def means(self) -> tuple[float, float]:
+        """Return this epoch's mean loss and share of right answers so far."""
+        loss, right, seen = self.sums.tolist()
+        return loss / max(seen, 1), right / max(seen, 1)
+
+    def restore(self, unfinished: Path) -> None:
+        """Go back to the state that an interrupted run left behind."""
+        try:
+            state = torch.load(unfinished, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.sums.copy_(state["sums"])
+        except (RuntimeError, OSError, KeyError, ValueError, EOFError) as error:
+            raise UserError(
+                f"unfinished training {unfinished} is damaged; delete it to start anew."
+            ) from error
+
+    def _save(self, unfinished: Path) -> None:
+        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "step": self.step, "seconds": self.seconds, "sums": self.sums}  # fmt: skip
+        temporary = unfinished.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(state, temporary)
+        temporary.replace(unfinished)
+
+    def _order(self) -> Tensor:
+        """Return the order of examples in the epoch of the current step."""
+        seed = derive_seed(self.seed, "epoch", self.step // self.per_epoch)
+        return torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
+
+    def _step(self, indices: Tensor) -> None:
+        seed = derive_seed(self.seed, "step", self.step)
+        torch.manual_seed(seed)
+        stored = self.train.take(indices)
+        stored = self.task.augment(stored, self.recipe.augment, torch.Generator().manual_seed(seed))
+        inputs, labels = self.task.prepare(stored.to(self.device)), self.train.labels[indices].to(self.device)
+        if inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step, self.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+            logits = self.network(inputs)
+        loss = self.loss(logits.float(), labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        right = (logits.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * len(labels), right, right.new_tensor(len(labels))])
+
+    def _check_loss(self) -> None:
+        if not math.isfinite(self.means()[0]):
+            raise UserError(
+                f"training diverged in epoch {self.step // self.per_epoch} (loss is not finite); "
+                f"lower the recipe's learning rate {self.recipe.learning_rate}."
+            )
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 matrices natively; then training uses them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+
+
+def _short(error: BaseException) -> str:
+    with suppress(IndexError):
+        return str(error).splitlines()[0][:80]
+    return type(error).__name__

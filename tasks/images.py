@@ -1,0 +1,78 @@
+"""What the image tasks share: normalisation and random changes, vectorised over the batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from msat.errors import unknown_name
+
+PADDING = 4
+"""Pixels added on each side before a random crop."""
+GREY = 124
+"""What cutout leaves behind: near the mean of natural images."""
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn uint8 [n, c, h, w] into float32 of the same shape: (pixel / 255 - mean) / std, per channel."""
+    shape = (1, len(mean), 1, 1)
+    scale = torch.tensor(std, device=images.device).view(shape) * 255
+    return (images.float() - torch.tensor(mean, device=images.device).view(shape) * 255) / scale
+
+
+def augment_images(images: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
+    """Apply the named changes in order to uint8 [n, c, h, w].
+
+    Raises:
+        UserError: a name is not one of `AUGMENTATIONS`.
+    """
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown_name("augmentation", name, AUGMENTATIONS)
+        images = AUGMENTATIONS[name](images, generator)
+    return images
+
+
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    chosen = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `PADDING` pixels in both directions; black enters at the border."""
+    n, channels, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (PADDING,) * 4)
+    top = torch.randint(2 * PADDING + 1, (n, 1), generator=generator)
+    left = torch.randint(2 * PADDING + 1, (n, 1), generator=generator)
+    rows = (top + torch.arange(height)).view(n, 1, height, 1)
+    columns = (left + torch.arange(width)).view(n, 1, 1, width)
+    return padded[torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1), rows, columns]
+
+
+def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blank a square of half the image's height round a random centre (DeVries & Taylor 2017)."""
+    n, _, height, width = images.shape
+    half = height // 4
+    y = torch.randint(height, (n, 1), generator=generator)
+    x = torch.randint(width, (n, 1), generator=generator)
+    rows = ((torch.arange(height) - y) >= -half) & ((torch.arange(height) - y) < half)
+    columns = ((torch.arange(width) - x) >= -half) & ((torch.arange(width) - x) < half)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), GREY)
+
+
+def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply AutoAugment's CIFAR-10 policy (Cubuk et al. 2019) to each image; RGB only."""
+    policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.stack([policy(image) for image in images])
+
+
+AUGMENTATIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "flip": flip,
+    "crop": crop,
+    "cutout": cutout,
+    "autoaugment": autoaugment,
+}
