@@ -1,0 +1,1 @@
+"""Conversion methods, one file each; every function under @method is found by itself."""
