@@ -31,7 +31,10 @@ def kappa(fraction: float = 0.5) -> Axes:
     return Axes(threshold=Fraction(fraction))
 
 
-@method("Bu et al. 2022, AAAI", reconstruction="the paper trains a clipped ANN; here the plain ANN with the maximum as threshold.")
+@method(
+    "Bu et al. 2022, AAAI",
+    reconstruction="the paper trains a clipped ANN; here the plain ANN with the maximum as threshold.",
+)
 def half_start() -> Axes:
     """Constant maximum threshold with potential starting at half of it."""
     return Axes(threshold=Maximum(), initial=Initial(0.5))

@@ -16,7 +16,11 @@ def msat(units: Literal["raw", "normalised"] = "raw", dtt: bool = True, det: boo
     return Axes(threshold=Maximum(), neuron=AdaptiveThreshold(units=units, dtt=dtt, det=det))
 
 
-@method(SOURCE, stochastic=True, reconstruction="p is estimated on calibration data; the authors' code uses test images.")
+@method(
+    SOURCE,
+    stochastic=True,
+    reconstruction="p is estimated on calibration data; the authors' code uses test images.",
+)
 def msat_sc(units: Literal["raw", "normalised"] = "raw", reset: Literal["sent", "gated"] = "sent") -> Axes:
     """Multi-stage adaptive threshold with spike confidence."""
     return Axes(neuron=AdaptiveThreshold(units=units), corrections=(EstimateConfidence(reset=reset),))

@@ -66,7 +66,7 @@ class DifferentialReadout(Population):
 
     bias: Tensor = ZERO
 
-    def start(self, current: Tensor, samples: Tensor) -> Tally:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current) + self.bias, 0)
 
     def step(self, current: Tensor, state: Tally) -> tuple[Emission, Tally]:

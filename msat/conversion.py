@@ -7,9 +7,9 @@ from torch import Tensor
 
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
-from msat.method import Axes, Method
+from msat.method import Method
 from msat.network import MaxPool, Network, Relu, SpikingNetwork, SpikingStage
-from msat.neurons import Population
+from msat.neurons import Neuron, Population, SumReadout
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     network = calibration.network
     thresholds = dict(zip(network.sites, axes.threshold.fit(calibration), strict=True))
     biases = _bias_pass(network) if axes.coding == "differential" else []
-    stages = []
+    stages: list[SpikingStage] = []
     for position, stage in enumerate(network.stages):
         population: Population
         offset = None
@@ -47,8 +47,6 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
 
 
 def _differential(population: Population, bias: Tensor) -> Population:
-    from msat.neurons import Neuron, SumReadout
-
     if isinstance(population, Neuron):
         return DifferentialNeuron(population, bias)
     return DifferentialReadout(bias) if isinstance(population, SumReadout) else DifferentialPool(population, bias)
@@ -66,8 +64,3 @@ def _bias_pass(network: Network) -> list[Tensor]:
         silent[position] = torch.zeros_like(stage.rule(current))
         biases.append(torch.zeros_like(current) if stage.constant else current)
     return biases
-
-
-def axes_text(axes: Axes) -> str:
-    """Return a stable text of a method's axes, for hashing."""
-    return repr(axes)

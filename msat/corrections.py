@@ -31,6 +31,9 @@ class EstimateConfidence(Correction):
         inputs = calibration.inputs[:INPUTS]
         simulate(network.prefix(last), tensor_batches(inputs, 32), self.steps, [observer], Folded())
         confidence = SpikeConfidence(
-            observer.sites[last].confidence(0), seed_for(calibration.seed, "spike confidence"), self.steps, self.reset
+            observer.sites[last].confidence(0),
+            seed_for(calibration.seed, "spike confidence"),
+            self.steps,
+            self.reset,
         )
         return network.with_stage(last, population=replace(neuron, confidence=confidence))

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msat.calibration import Calibration
 from msat.errors import UserError, unknown_name
+from msat.network import SpikingNetwork, WarmUp
 from msat.neurons import IntegrateAndFire, Neuron, Population, SpikeKind, SumReadout
 from msat.pooling import LateralInhibition, PoolRule
 from msat.thresholds import Maximum, ThresholdRule
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from msat.network import SpikingNetwork
 
 Category = Literal["post-training", "control", "reference"]
 
@@ -24,7 +23,7 @@ class Correction(ABC):
     """A point on the correction axis: mends a converted network with calibration data (bias, potential, weights, ...)."""
 
     @abstractmethod
-    def apply(self, network: "SpikingNetwork", calibration: Calibration) -> "SpikingNetwork":
+    def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
         """Return the corrected network."""
 
 
@@ -42,7 +41,7 @@ class Initial:
 class ReadoutRule:
     """A point on the readout axis; the default sums the last layer's output over the steps so far."""
 
-    def population(self, network: "SpikingNetwork", calibration: Calibration) -> Population:  # noqa: ARG002
+    def population(self, network: SpikingNetwork, calibration: Calibration) -> Population:
         """Return the readout population for a network whose neurons are in place."""
         return SumReadout()
 
@@ -60,7 +59,7 @@ class Axes:
     pool: PoolRule = field(default_factory=LateralInhibition)
     coding: Literal["rate", "differential"] = "rate"
     readout: ReadoutRule = field(default_factory=ReadoutRule)
-    warm_up: "WarmUp | None" = None
+    warm_up: WarmUp | None = None
     """Initial potentials found per test input by a first pass over the network (SRP, COS)."""
 
     def __post_init__(self) -> None:
@@ -71,18 +70,6 @@ class Axes:
                 f"differential coding needs a signed neuron that tracks what it sent, and {type(self.neuron).__name__} is not one;"
                 " use MultiThreshold."
             )
-
-
-class WarmUp(ABC):
-    """Two-pass initial potentials; a part of the initial-potential axis that needs the test input itself (no labels)."""
-
-    @abstractmethod
-    def states(self, network: "SpikingNetwork", inputs: "Tensor", samples: "Tensor") -> list[Any]:
-        """Return the start state of every stage for prepared inputs [B, ...] numbered `samples` [B]; None for the default."""
-
-    @abstractmethod
-    def steps(self, layers: int) -> int:
-        """Return how many steps pass before the first output step."""
 
 
 @dataclass(frozen=True)

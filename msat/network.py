@@ -1,6 +1,7 @@
 """Networks cut at their nonlinearities: a constant front and stages of linear synapses, as an ANN and as spiking populations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class MaxPool:
 
     def __call__(self, z: Tensor) -> Tensor:
         pool = F.max_pool1d if len(self.kernel) == 1 else F.max_pool2d
-        return pool(z, self.kernel, self.stride, self.padding, self.dilation, self.ceil)  # type: ignore[arg-type]
+        return pool(z, self.kernel, self.stride, self.padding, self.dilation, self.ceil)
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ class SpikingNetwork:
     stages: tuple[SpikingStage, ...]
     constant_once: bool = False
     """True for differential coding: constants arrive at step 1 only, later steps carry no change."""
-    warm_up: "Callable[[SpikingNetwork, Tensor, Tensor], Sequence[Any]] | None" = None
-    """Two-pass methods: (network, inputs, sample numbers) -> start state of every stage, None where the default serves."""
+    warm_up: "WarmUp | None" = None
 
     def with_stage(self, position: int, **changes: Any) -> "SpikingNetwork":
         """Return the network with fields of one spiking stage replaced."""
@@ -140,6 +140,18 @@ class SpikingNetwork:
     def prefix(self, position: int) -> "SpikingNetwork":
         """Return the network cut behind a stage: simulating it costs only what that stage needs."""
         return replace(self, stages=self.stages[: position + 1])
+
+
+class WarmUp(ABC):
+    """Two-pass initial potentials; a part of the initial-potential axis that needs the test input itself (no labels)."""
+
+    @abstractmethod
+    def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
+        """Return the start state of every stage for prepared inputs [B, ...] numbered `samples` [B]; None for the default."""
+
+    @abstractmethod
+    def steps(self, layers: int) -> int:
+        """Return how many steps pass before the first output step."""
 
 
 def last_use(stages: Sequence[Stage]) -> dict[int, int]:

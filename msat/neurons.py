@@ -80,7 +80,7 @@ class Neuron(Population):
     signed: ClassVar[bool] = False
     """True for neurons whose state has `sent`, the cumulative output that bounds negative spikes."""
 
-    def adapt(self, calibration: "Calibration") -> Self:  # noqa: ARG002
+    def adapt(self, calibration: "Calibration") -> Self:
         """Return the neuron with whatever it takes from the calibration beside its threshold; itself by default."""
         return self
 
@@ -109,7 +109,7 @@ class IntegrateAndFire(Neuron):
     reset: Literal["soft", "hard"] = "soft"
     strict: bool = False
 
-    def start(self, current: Tensor, samples: Tensor) -> Membrane:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> Membrane:
         return Membrane(self.rest(current))
 
     def step(self, current: Tensor, state: Membrane) -> tuple[Emission, Membrane]:
@@ -127,7 +127,7 @@ class Burst(Neuron):
     spike_kind: ClassVar[SpikeKind] = "count"
     operations: ClassVar[Operations] = Operations(additions=2, multiplications=1, transcendentals=1)
 
-    def start(self, current: Tensor, samples: Tensor) -> Membrane:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> Membrane:
         return Membrane(self.rest(current))
 
     def step(self, current: Tensor, state: Membrane) -> tuple[Emission, Membrane]:
@@ -150,7 +150,7 @@ class SumReadout(Population):
 
     operations: ClassVar[Operations] = Operations(additions=1)
 
-    def start(self, current: Tensor, samples: Tensor) -> Tally:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current), 0)
 
     def step(self, current: Tensor, state: Tally) -> tuple[Emission, Tally]:

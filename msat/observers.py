@@ -44,7 +44,7 @@ class Accuracy(Observer):
             if chunk.first < t <= chunk.first + len(predictions):
                 bits[chunk.samples] = right[t - chunk.first - 1]
 
-    def batch_done(self, inputs: Tensor, samples: Tensor) -> None:  # noqa: ARG002
+    def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
         self.seen += len(samples)
 
 
@@ -162,7 +162,7 @@ class Diagnostics(Observer):
         self.fired[position] = self.fired.get(position, 0) + spikes.sum(0)
         self.sent[position] = self.sent.get(position, 0) + output.sum(0)
 
-    def batch_done(self, inputs: Tensor, samples: Tensor) -> None:  # noqa: ARG002
+    def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
         for position, z, a in self.network.trace(inputs):
             if isinstance(self.network.stages[position].rule, Relu):
                 self._compare(position, z, a)

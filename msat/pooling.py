@@ -88,7 +88,10 @@ class Windows:
         if simple and high * kh <= h and wide * kw <= w:
             tiles = image[:, :, : high * kh, : wide * kw].reshape(b, c, high, kh, wide, kw)
             return tiles.permute(0, 1, 3, 5, 2, 4).reshape(b, c, kh * kw, high * wide)
-        need = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip((high, wide), self.stride, self.dilation, self.kernel, strict=True)]
+        need = [
+            (n - 1) * s + d * (k - 1) + 1
+            for n, s, d, k in zip((high, wide), self.stride, self.dilation, self.kernel, strict=True)
+        ]
         right = [n - size - p for n, size, p in zip(need, (h, w), self.padding, strict=True)]
         padded = F.pad(image, (self.padding[1], right[1], self.padding[0], right[0]), value=fill)
         columns = F.unfold(padded, self.kernel, self.dilation, 0, self.stride)
@@ -114,7 +117,7 @@ class SpikingPool(Population):
     def windows(self) -> Windows:
         return Windows(self.pool)
 
-    def start(self, current: Tensor, samples: Tensor) -> Any:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> Any:
         windows = self.windows
         shape = windows.shape(current)
         # Places added by padding start at minus infinity and stay there: they never hold the maximum.
@@ -147,7 +150,7 @@ class GatePool(SpikingPool):
 class StepMaximumPool(SpikingPool):
     """The maximum over the window at each step, without memory."""
 
-    def start(self, current: Tensor, samples: Tensor) -> tuple[()]:  # noqa: ARG002
+    def start(self, current: Tensor, samples: Tensor) -> tuple[()]:
         return ()
 
     def step(self, current: Tensor, state: tuple[()]) -> tuple[Emission, tuple[()]]:

@@ -41,7 +41,11 @@ class Observer:
 
 @torch.no_grad()
 def simulate(
-    network: SpikingNetwork, batches: Iterable[Batch], steps: int, observers: Sequence[Observer], backend: Backend
+    network: SpikingNetwork,
+    batches: Iterable[Batch],
+    steps: int,
+    observers: Sequence[Observer],
+    backend: Backend,
 ) -> None:
     """Simulate every batch for `steps` steps; all state is made anew for each batch.
 
@@ -56,7 +60,9 @@ def simulate(
     last = last_use([stage.stage for stage in network.stages])
     whole = any(stage.population.window for stage in network.stages)
     for inputs, samples in batches:
-        states = list(network.warm_up.states(network, inputs, samples)) if network.warm_up else [None] * len(network.stages)
+        states = (
+            list(network.warm_up.states(network, inputs, samples)) if network.warm_up else [None] * len(network.stages)
+        )
         constants = network.network.front(inputs)
         for first, count in chunks(steps, steps if whole else session.chunk_steps(len(inputs))):
             sent = {-1 - k: session.constant(c, first, count) for k, c in enumerate(constants)}

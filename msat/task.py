@@ -18,8 +18,10 @@ Profile = Literal["sample", "full"]
 class Split(Protocol):
     """Labelled examples that are read by index; large sets read from disk, small ones hold a tensor."""
 
-    labels: Tensor
-    """Class of each example: int64 [N]."""
+    @property
+    def labels(self) -> Tensor:
+        """Class of each example: int64 [N]."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -27,7 +27,7 @@ class Maximum(ThresholdRule):
 
     per: Granularity = "layer"
 
-    def threshold(self, site: Site, steps: int) -> Tensor:  # noqa: ARG002
+    def threshold(self, site: Site, steps: int) -> Tensor:
         return with_floor(maximum(site.a, self.per))
 
 
@@ -38,7 +38,7 @@ class Percentile(ThresholdRule):
     q: float = 99.9
     nonzero: bool = True
 
-    def threshold(self, site: Site, steps: int) -> Tensor:  # noqa: ARG002
+    def threshold(self, site: Site, steps: int) -> Tensor:
         values = site.a[site.a > 0] if self.nonzero else site.a
         return quantile(values.reshape(-1, 1), self.q / 100)
 

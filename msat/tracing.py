@@ -18,7 +18,17 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 REMOVED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity)
 REMOVED_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d}
 RELU_FUNCTIONS = {F.relu, torch.relu, F.relu_, torch.relu_, F.relu6}
-IN_PLACE = {F.relu_, torch.relu_, operator.iadd, operator.isub, "relu_", "add_", "sub_", "clamp_", "clamp_min_"}
+IN_PLACE = {
+    F.relu_,
+    torch.relu_,
+    operator.iadd,
+    operator.isub,
+    "relu_",
+    "add_",
+    "sub_",
+    "clamp_",
+    "clamp_min_",
+}
 LINEAR_MODULES = (
     nn.Conv1d, nn.Conv2d, nn.Linear, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
     nn.Flatten, nn.Unflatten, nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d,
@@ -182,7 +192,9 @@ def _assemble(
     for node, rule in rules.items():
         feeder = node.args[0]
         if not isinstance(feeder, fx.Node):
-            raise UnsupportedNetwork(f"node '{node.name}' must take one tensor, got {type(feeder).__name__}; return logits alone.")
+            raise UnsupportedNetwork(
+                f"node '{node.name}' must take one tensor, got {type(feeder).__name__}; return logits alone."
+            )
         boundary = _boundary(feeder, rules, spiking, tensors)
         for source in boundary:
             if source not in position:
@@ -283,7 +295,10 @@ def _nonlinearity(node: fx.Node, module: fx.GraphModule, shapes: dict[fx.Node, t
             return _adaptive(node, node.args[1] if len(node.args) > 1 else node.kwargs["output_size"], dims, shapes)
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-        return _max_pool(dims, *(given.get(name, default) for name, default in zip(names, (None, None, 0, 1, False), strict=True)))
+        return _max_pool(
+            dims,
+            *(given.get(name, default) for name, default in zip(names, (None, None, 0, 1, False), strict=True)),
+        )
     return None
 
 
@@ -292,7 +307,8 @@ def _clamp(node: fx.Node) -> Relu | None:
     given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
     if given.get("min") != 0:
         return None
-    return Relu(None if given.get("max") is None else float(given["max"]))
+    cap = given.get("max")
+    return Relu(float(cap) if isinstance(cap, int | float) else None)
 
 
 def _max_pool(dims: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: Any) -> MaxPool:

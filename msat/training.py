@@ -1,4 +1,4 @@
-"""Trains the networks of a task once and keeps them as checkpoints; an interrupted training goes on where it was."""
+"""Trains the networks of a task once and keeps checkpoints; an interrupted training goes on where it was."""
 
 import hashlib
 import json
@@ -134,9 +134,7 @@ def load_checkpoint(network: nn.Module, file: Path) -> dict[str, Any]:
             meta = json.loads(opened.metadata()["training"])
             network.load_state_dict({key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"checkpoint {file} is damaged ({_short(error)}); delete it to train anew."
-        ) from error
+        raise UserError(f"checkpoint {file} is damaged ({_short(error)}); delete it to train anew.") from error
     except RuntimeError as error:
         raise UserError(f"checkpoint {file} does not fit the network; delete it to train anew.") from error
     return dict(meta)
@@ -160,7 +158,7 @@ def derive_seed(*parts: object) -> int:
 def batches(
     task: Task, split: Split, batch: int, device: str | torch.device = "cpu"
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a split in order: prepared inputs [n, ...] and labels int64 [n]; the last batch may be smaller."""
+    """Yield a split in order: prepared inputs [n, ...], labels int64 [n]; the last batch may be smaller."""
     for first in range(0, len(split), batch):
         indices = torch.arange(first, min(first + batch, len(split)))
         yield task.prepare(split.take(indices).to(device)), split.labels[indices].to(device)
@@ -172,8 +170,7 @@ def evaluate(network: nn.Module, task: Task, split: Split, batch: int = 256) -> 
     network.eval()
     with torch.inference_mode():
         return sum(
-            int((network(inputs).argmax(1) == labels).sum())
-            for inputs, labels in batches(task, split, batch, device)
+            int((network(inputs).argmax(1) == labels).sum()) for inputs, labels in batches(task, split, batch, device)
         )
 
 
@@ -226,7 +223,7 @@ def _train_to(
 
 
 class _Run:
-    """One training. Every random draw is a function of (seed, step), so a resumed run repeats an unbroken one."""
+    """One training; every random draw is a function of (seed, step), so resuming changes nothing."""
 
     def __init__(
         self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
@@ -282,9 +279,7 @@ class _Run:
             self.step, self.seconds = state["step"], state["seconds"]
             self.sums.copy_(state["sums"])
         except (RuntimeError, OSError, KeyError, ValueError, EOFError) as error:
-            raise UserError(
-                f"unfinished training {unfinished} is damaged; delete it to start anew."
-            ) from error
+            raise UserError(f"unfinished training {unfinished} is damaged; delete it to start anew.") from error
 
     def _save(self, unfinished: Path) -> None:
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from msat.backends.base import Backend, DenseTraffic, Session, Traffic
@@ -50,7 +49,9 @@ class FoldedSession(Session):
         self, position: int, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
         stage = self.network.stages[position]
-        currents = self._constant(position, sources, first, count) if stage.stage.constant else self._folded(position, sources)
+        currents = (
+            self._constant(position, sources, first, count) if stage.stage.constant else self._folded(position, sources)
+        )
         state = stage.population.start(currents[0], samples) if state is None else state
         emission, state = stage.population.scan(currents, state)
         return DenseTraffic(emission), state

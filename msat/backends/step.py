@@ -22,7 +22,7 @@ class Step(Backend):
 class StepSession(Session):
     """Currents are computed step by step, also those of constant stages."""
 
-    def chunk_steps(self, batch: int) -> int:  # noqa: ARG002
+    def chunk_steps(self, batch: int) -> int:
         return 1
 
     def advance(
