@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msat.calibration import Calibration
 from msat.errors import UserError, unknown_name
@@ -21,6 +21,9 @@ Category = Literal["post-training", "control", "reference"]
 
 class Correction(ABC):
     """A point on the correction axis: mends a converted network with calibration data (bias, potential, weights, ...)."""
+
+    rate_only: ClassVar[str] = ""
+    """Why the correction cannot be combined with differential coding; empty when it can."""
 
     @abstractmethod
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
@@ -65,11 +68,24 @@ class Axes:
     def __post_init__(self) -> None:
         if self.shift and self.initial.fraction:
             raise UserError("shift and a half-threshold start round twice (both add theta/2 in total); choose one.")
-        if self.coding == "differential" and not self.neuron.signed:
+        if self.coding == "differential":
+            self._refuse_differential()
+
+    def _refuse_differential(self) -> None:
+        """Refuse what cannot be combined with differential coding (methods.md D12)."""
+        if hasattr(self.neuron, "threshold_at"):
+            raise UserError(
+                "MSAT's dynamic threshold reads the potential and current of a rate code, which differential coding replaces by"
+                " changes; choose a constant threshold or rate coding."
+            )
+        if not self.neuron.signed:
             raise UserError(
                 f"differential coding needs a signed neuron that tracks what it sent, and {type(self.neuron).__name__} is not one;"
                 " use MultiThreshold."
             )
+        for correction in self.corrections:
+            if correction.rate_only:
+                raise UserError(f"{type(correction).__name__} needs rate coding: {correction.rate_only}.")
 
 
 @dataclass(frozen=True)
