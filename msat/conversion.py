@@ -37,8 +37,8 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
         else:
             population = axes.readout.population(SpikingNetwork(network, tuple(stages)), calibration)
         if biases:
-            constant_input = stage.constant or offset is None
-            population = _differential(population, biases[position] if constant_input else biases[position] + offset)
+            bias = biases[position] if stage.constant or offset is None else biases[position] + offset
+            population = _differential(population, bias)
         stages.append(SpikingStage(stage, population, offset))
     spiking = SpikingNetwork(network, tuple(stages), axes.coding == "differential", axes.warm_up)
     for correction in axes.corrections:

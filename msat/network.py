@@ -1,7 +1,7 @@
 """Networks cut at their nonlinearities: a constant front and stages of linear synapses, as an ANN and as spiking populations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -89,15 +89,20 @@ class Network:
         return output
 
     @torch.no_grad()
-    def trace(self, inputs: Tensor, batch: int = 64) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield (position, current z, output) of every stage over all inputs [N, ...], freeing what no later stage reads."""
+    def trace(
+        self, inputs: Tensor, batch: int = 64, activate: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield (position, current z, output) of every stage over all inputs [N, ...], freeing what no later stage reads.
+
+        `activate` (position, z) -> output stands in for the stages' own nonlinearities: clipping, quantising.
+        """
         constants = _concatenate([tuple(self.front(part)) for part in inputs.split(batch)])
         outputs: dict[int, Tensor] = {-1 - k: constant for k, constant in enumerate(constants)}
         last = last_use(self.stages)
         for position, stage in enumerate(self.stages):
             parts = zip(*(outputs[source].split(batch) for source in stage.sources), strict=True)
             current = torch.cat([stage.synapses(*part) for part in parts])
-            outputs[position] = stage.rule(current)
+            outputs[position] = stage.rule(current) if activate is None else activate(position, current)
             yield position, current, outputs[position]
             outputs = {key: value for key, value in outputs.items() if last.get(key, -1) > position}
 
