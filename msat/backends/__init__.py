@@ -3,5 +3,15 @@
 from msat.backends.base import Backend, Session, Traffic
 from msat.backends.folded import Folded
 from msat.backends.step import Step
+from msat.errors import unknown_name
 
-__all__ = ["Backend", "Folded", "Session", "Step", "Traffic"]
+__all__ = ["BACKENDS", "Backend", "Folded", "Session", "Step", "Traffic", "choose"]
+
+BACKENDS: dict[str, type[Backend]] = {"folded": Folded, "step": Step}
+
+
+def choose(name: str) -> Backend:
+    """Return a backend by name; an unknown name gets suggestions."""
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, BACKENDS)
+    return BACKENDS[name]()

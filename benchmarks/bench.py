@@ -1,0 +1,178 @@
+"""What the cells of one network share: data, the trained and traced network, calibration inputs, the ANN's answers."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cells import Options, Setting, checkpoint_folder
+from msat.errors import UnsupportedNetwork, UserError
+from msat.network import Network, SpikingNetwork
+from msat.operations import fan_out, macs
+from msat.randomness import seed_for
+from msat.simulation import Batch
+from msat.task import Data, ModelSpec, Task
+from msat.tracing import trace
+from msat.training import Report, TrainingInfo, train
+
+TRACE_TOLERANCE = 1e-4
+"""Largest deviation of the traced network's logits from the original's, relative to the largest logit."""
+STATISTICS_VALUES = 64_000_000
+"""Most float32 values of one layer over all calibration inputs: 250 MB."""
+STATE_VALUES = 25_000_000
+"""Most neurons of a batch; with three state tensors each they take 300 MB."""
+FRAME_VALUES = 4_000_000
+"""Most values of a batch's largest layer: one step then fits the folded backend's budget."""
+SELECTION_SEED = 20230323
+CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not augmented"
+
+
+@lru_cache(maxsize=1)
+def load_data(options: Options, task: str) -> Data:
+    """Return a task's splits; those of the last task are kept."""
+    return options.registry.task(task).load(options.profile, options.data)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One network ready for conversion; everything that costs time is made when first asked for."""
+
+    setting: Setting
+    task: Task
+    spec: ModelSpec
+    data: Data
+    module: nn.Module
+    info: TrainingInfo
+    seconds: float
+    """Wall time of loading the data and loading or training the network."""
+    counted: dict[tuple[object, ...], tuple[dict[int, Tensor], list[int]]] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the data."""
+        return self.data.fingerprint()
+
+    @cached_property
+    def network(self) -> Network:
+        """The traced network, on the device."""
+        example = self.task.prepare(self.data.train.take(torch.arange(1)))
+        return trace(self.module.cpu(), example).to(self.setting.options.device)
+
+    @cached_property
+    def trace_error(self) -> float:
+        """Largest deviation of the traced network's logits on some inputs, relative to the largest logit.
+
+        Raises:
+            UnsupportedNetwork: it exceeds the tolerance.
+        """
+        inputs = self.calibration[:32]
+        with torch.no_grad():
+            wanted = self.module.to(inputs.device)(inputs)
+        error = float((self.network(inputs) - wanted).abs().max() / wanted.abs().max())
+        if not error <= TRACE_TOLERANCE:
+            raise UnsupportedNetwork(
+                f"network '{self.setting.model}' answers differently once traced (by {error:.1e} of its largest logit,"
+                f" {TRACE_TOLERANCE:.0e} is allowed); report it with the network's source."
+            )
+        return error
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """Prepared training inputs; fewer than asked for where a layer's statistics would not fit."""
+        largest = max(math.prod(shape) for shape in self.network.shapes())
+        size = max(1, min(self.setting.options.calibration, STATISTICS_VALUES // largest, len(self.data.train)))
+        subset = self.data.calibration(size)
+        return self.task.prepare(subset.take(torch.arange(size))).to(self.setting.options.device)
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """Numbers of the test inputs that are simulated, int64 [n]."""
+        return stratified(self.data.test.labels, self.setting.options.limit)
+
+    @property
+    def selection(self) -> str:
+        """How the test inputs were chosen."""
+        if len(self.indices) == len(self.data.test):
+            return "all"
+        return f"the first {len(self.indices)} of a seeded shuffle, in the proportions of the classes"
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield prepared test inputs and their numbers in the test split."""
+        device = self.setting.options.device
+        for numbers in self.indices.split(size):
+            yield self.task.prepare(self.data.test.take(numbers)).to(device), numbers.to(device)
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """The ANN's class for each input of the test split; -1 where it is not simulated."""
+        answers = torch.full((len(self.data.test),), -1)
+        module = self.module.to(self.setting.options.device)
+        with torch.inference_mode():
+            for inputs, numbers in self.batches(self.batch_size(self.network, 1)):
+                answers[numbers.cpu()] = module(inputs).argmax(1).cpu()
+        return answers
+
+    def counts(self, network: Network) -> tuple[dict[int, Tensor], list[int]]:
+        """Return fan-out and multiply-accumulates; once for each arrangement of stages that pool rules make."""
+        key = tuple((stage.name, stage.sources, stage.rule) for stage in network.stages)
+        if key not in self.counted:
+            self.counted[key] = fan_out(network), macs(network)
+        return self.counted[key]
+
+    def seed(self, method: str, repetition: int) -> int:
+        """Return the seed of one conversion."""
+        return seed_for(self.setting.options.base_seed, self.task.name, method, repetition)
+
+    def batch_size(self, network: Network | SpikingNetwork, steps: int) -> int:
+        """Return how many inputs to simulate at once so that states and one chunk stay small."""
+        arranged = network.network if isinstance(network, SpikingNetwork) else network
+        sizes = [math.prod(shape) for shape in arranged.shapes()]
+        # A population that looks ahead is run over all steps in one chunk.
+        whole = isinstance(network, SpikingNetwork) and any(stage.population.window for stage in network.stages)
+        frames = FRAME_VALUES // (max(sizes) * (steps if whole else 1))
+        return max(1, min(256, STATE_VALUES // sum(sizes), frames))
+
+
+@lru_cache(maxsize=1)
+def open_bench(setting: Setting, report: Report | None = None) -> Bench:
+    """Load the data and train or load the network; the last one is kept.
+
+    Raises:
+        MissingData: data or weights are absent.
+        UserError: the checkpoint does not fit.
+    """
+    started = time.perf_counter()
+    options = setting.options
+    task, spec = setting.resolve()
+    data = load_data(options, setting.task)
+    if not len(data.test) or not len(data.train):
+        raise UserError(f"task '{task.name}' has an empty split; check the data in {options.data}.")
+    module, info = train(
+        task, setting.model, spec, data, seed=options.base_seed, folder=checkpoint_folder(),
+        device=options.device, report=report, data_folder=options.data,
+    )  # fmt: skip
+    return Bench(setting, task, spec, data, module, info, time.perf_counter() - started)
+
+
+def stratified(labels: Tensor, limit: int | None) -> Tensor:
+    """Return the numbers of `limit` inputs in the proportions of the classes, ascending; all for None.
+
+    A smaller limit picks a part of what a larger one picks.
+    """
+    if limit is None or limit >= len(labels):
+        return torch.arange(len(labels))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SELECTION_SEED))
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return order[place[order].argsort(stable=True)[:limit]].sort().values
+
+
+def recipe_fields(info: TrainingInfo) -> dict[str, object] | None:
+    """Return a recipe as a record holds it."""
+    return asdict(info.recipe) if info.recipe else None

@@ -1,0 +1,201 @@
+"""Runs cells: one at a time, each ending done, skipped or failed, each leaving a record that a later run can rely on."""
+
+import inspect
+import platform
+import resource
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from benchmarks import provenance
+from benchmarks.bench import CALIBRATION_RULE, Bench, open_bench, recipe_fields
+from benchmarks.cells import Cell, Setting, digest
+from benchmarks.measure import DIAGNOSED, Stopwatch, measure
+from benchmarks.plugins import first_line
+from benchmarks.records import (
+    SCHEMA,
+    AnnFields,
+    CellFields,
+    DataFields,
+    InputFields,
+    MethodFields,
+    PublishedFields,
+    Record,
+    Result,
+    RunFields,
+    Status,
+    TaskFields,
+    pack,
+    read_record,
+    write,
+)
+from msat.errors import Skip, UserError
+from msat.method import Method, MethodFactory
+from msat.training import Report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended."""
+
+    status: Status
+    reason: str = ""
+    traceback: str | None = None
+    method: Method | None = None
+    """None where the method could not even be built."""
+    result: Result | None = None
+
+
+def run_cell(cell: Cell, report: Report | None = None) -> Record:
+    """Measure one cell; the record depends on the cell alone, and the cell can be sent to another process.
+
+    Raises:
+        UserError: the data, the checkpoint or the network cannot be used, whatever the method.
+    """
+    bench = open_bench(cell.setting, report)
+    _ = bench.trace_error
+    watch = Stopwatch()
+    watch.seconds["prepare"] = bench.seconds
+    return _record(cell, bench, _outcome(cell, bench, watch), watch)
+
+
+def _outcome(cell: Cell, bench: Bench, watch: Stopwatch) -> Outcome:
+    method = None
+    try:
+        method = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
+        seed = bench.seed(cell.method, cell.repetition)
+        return Outcome("done", method=method, result=measure(bench, method, cell.steps, seed, watch))
+    except Skip as skip:
+        return Outcome("skipped", str(skip), method=method)
+    except UserError as error:
+        return Outcome("failed", str(error), method=method)
+    except Exception as error:
+        # A method is foreign code and may raise anything; its fault must not end the other cells.
+        return Outcome("failed", f"{type(error).__name__}: {first_line(error)}.", traceback.format_exc(), method)
+
+
+def cached(cell: Cell, bench: Bench) -> Record | None:
+    """Return the stored record of a cell if it is done and would come out the same today."""
+    record = read_record(cell.file)
+    wanted = identity(cell, bench)
+    return record if record and record.status == "done" and record.identity == wanted else None
+
+
+def identity(cell: Cell, bench: Bench) -> str:
+    """Return a hash of all that determines a cell's result."""
+    options = cell.setting.options
+    return digest(
+        [
+            SCHEMA, options.profile, cell.setting.task, cell.setting.model, cell.method, cell.parameters,
+            asdict(bench.spec.adaptive), cell.steps, cell.repetition, options.base_seed, bench.fingerprint,
+            bench.info.weights, _source_hash(cell), len(bench.indices), options.calibration,
+        ]
+    )  # fmt: skip
+
+
+def _source_hash(cell: Cell) -> str:
+    factory = cell.setting.options.registry.method(cell.method)
+    try:
+        axes = factory.build(**cell.parameters)
+    except Exception:  # foreign code; why it cannot be built is told where the cell runs
+        axes = None
+    return provenance.source_hash(factory, axes)
+
+
+def _record(cell: Cell, bench: Bench, outcome: Outcome, watch: Stopwatch) -> Record:
+    options = cell.setting.options
+    return Record(
+        status=outcome.status,
+        reason=outcome.reason,
+        traceback=outcome.traceback,
+        result=outcome.result,
+        identity=identity(cell, bench),
+        cell=CellFields(
+            profile=options.profile, task=cell.setting.task, model=cell.setting.model, method=cell.method,
+            parameters=cell.parameters, overrides=dict(cell.overrides), adaptive=asdict(bench.spec.adaptive),
+            steps=cell.steps, seed=cell.repetition, base_seed=options.base_seed,
+        ),
+        task=_task_fields(bench),
+        method=_method_fields(cell, outcome.method),
+        data=_data_fields(bench),
+        ann=_ann_fields(bench),
+        inputs=InputFields(
+            tested=len(bench.indices), limit=options.limit, selection=bench.selection,
+            calibration=len(bench.calibration), calibration_asked=options.calibration,
+            calibration_rule=CALIBRATION_RULE, diagnosed=min(DIAGNOSED, len(bench.calibration)),
+        ),
+        run=_run_fields(cell.setting, watch),
+    )  # fmt: skip
+
+
+def _task_fields(bench: Bench) -> TaskFields:
+    rows = bench.task.published if bench.setting.options.profile == "full" else ()
+    published = [
+        PublishedFields(method=row.method, ann=row.ann, snn=row.snn, steps=row.steps, source=row.source)
+        for row in rows
+        if row.model == bench.setting.model
+    ]
+    task = bench.task
+    return TaskFields(title=task.title, modality=task.modality, classes=len(bench.data.classes), published=published)
+
+
+def _method_fields(cell: Cell, method: Method | None) -> MethodFields:
+    factory = cell.setting.options.registry.method(cell.method)
+    return MethodFields(
+        title=title(factory), source=factory.source, category=factory.category, reconstruction=factory.reconstruction,
+        recalibrate_per_T=factory.recalibrate_per_T, stochastic=factory.stochastic,
+        causal=method.causal if method else True, spike_kind=method.spike_kind if method else "binary",
+        source_hash=_source_hash(cell),
+    )  # fmt: skip
+
+
+def title(factory: MethodFactory) -> str:
+    """Return the first line of a method's docstring."""
+    return (inspect.getdoc(factory.build) or factory.name).split("\n")[0].rstrip(".")
+
+
+def _data_fields(bench: Bench) -> DataFields:
+    origin = bench.data.provenance
+    return DataFields(
+        kind=origin.kind, summary=origin.summary, remarks=list(origin.remarks), fingerprint=bench.fingerprint,
+        train_size=len(bench.data.train), test_size=len(bench.data.test),
+    )  # fmt: skip
+
+
+def _ann_fields(bench: Bench) -> AnnFields:
+    info, right = bench.info, (bench.answers == bench.data.test.labels)[bench.indices]
+    _, products = bench.counts(bench.network)
+    return AnnFields(
+        weights=info.weights, origin=info.origin, file=info.file.name if info.file else None,
+        recipe=recipe_fields(info), loss=info.loss, train_seconds=info.seconds, correct=int(right.sum()),
+        bits=pack(right), macs=sum(products), trace_error=bench.trace_error,
+    )  # fmt: skip
+
+
+def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
+    device = setting.options.device
+    head, dirty = provenance.commit()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return RunFields(
+        seconds={phase: round(value, 3) for phase, value in watch.seconds.items()},
+        peak_memory=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        versions=provenance.versions(), device=f"{device} ({name})", threads=torch.get_num_threads(),
+        backend=setting.options.backend, commit=head, dirty=dirty,
+    )  # fmt: skip
+
+
+def run_setting(
+    setting: Setting, cells: Sequence[Cell], tell: Callable[[Cell, Record, bool], None], report: Report | None = None
+) -> None:
+    """Run the cells of one network that have no valid record; `tell` hears of each: cell, record, whether it was there."""
+    bench = open_bench(setting, report)
+    for cell in cells:
+        record = cached(cell, bench)
+        if record is None:
+            fresh = run_cell(cell, report)
+            write(fresh, cell.file)
+            tell(cell, fresh, False)
+        else:
+            tell(cell, record, True)

@@ -1,0 +1,107 @@
+"""One call of `msat-bench run`: check what was asked for, run the grid of cells, rebuild the tables, say how it ended."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import typer
+
+from benchmarks.cells import Cell, Options, Setting, grid, settings, task_folder
+from benchmarks.display import Display
+from benchmarks.records import Record
+from benchmarks.report import report_task, summary
+from benchmarks.runner import run_setting
+from benchmarks.selection import choose_methods
+from msat.backends import choose
+from msat.errors import UserError, unknown_name
+
+ENGINES = ("local",)
+
+
+@dataclass
+class Tally:
+    """What went wrong."""
+
+    mistakes: int = 0
+    """Cells or networks that ended with a user's error."""
+    crashes: int = 0
+    """Cells in which a method raised something else."""
+    failed: list[str] = field(default_factory=list)
+
+    def note(self, cell: Cell, record: Record) -> None:
+        """Count a cell that failed."""
+        if record.status == "failed":
+            self.crashes += record.traceback is not None
+            self.mistakes += record.traceback is None
+            self.failed.append(f"{cell.setting.task} {cell.setting.model} {cell.label}: {record.reason}")
+
+    @property
+    def code(self) -> int:
+        """Exit code: 1 after a crash, 2 if there are user's errors alone, else 0."""
+        return 1 if self.crashes else 2 if self.mistakes else 0
+
+
+def run(
+    options: Options, tasks: str | None, models: str | None, methods: str | None, engine: str, threads: int | None
+) -> int:
+    """Run what was asked for and return the exit code.
+
+    Raises:
+        UserError: what was asked for does not exist; nothing has been run.
+    """
+    check_machine(options, engine, threads)
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    choices = choose_methods(options.registry, methods)
+    plan = [(setting, grid(setting, choices)) for setting in settings(options, tasks, models)]
+    tally = Tally()
+    try:
+        with Display(sum(len(cells) for _, cells in plan)) as display:
+            for setting, cells in plan:
+                _run_one(setting, cells, display, tally)
+    finally:
+        _tables(options, dict.fromkeys(setting.task for setting, _ in plan))
+    for line in tally.failed:
+        typer.echo(f"msat-bench: {line}", err=True)
+    return tally.code
+
+
+def check_machine(options: Options, engine: str, threads: int | None) -> None:
+    """Refuse an unknown backend, engine or device before any work."""
+    choose(options.backend)
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if threads is not None and threads < 1:
+        raise UserError(f"THREADS must be at least 1, got {threads}; leave it away to use all cores.")
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(f"device '{options.device}' cannot be used ({reason}); use DEVICE=cpu.") from error
+
+
+def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: Tally) -> None:
+    """Run the cells of one network; where its data or the network itself is at fault, the other networks still run."""
+
+    def tell(cell: Cell, record: Record, was_there: bool) -> None:
+        display.cell(cell, record, was_there)
+        tally.note(cell, record)
+
+    try:
+        run_setting(setting, cells, tell, display.training)
+    except UserError as error:
+        tally.mistakes += 1
+        tally.failed.append(f"{setting.task} {setting.model}: {error}")
+        display.drop(len(cells))
+
+
+def _tables(options: Options, tasks: Iterable[str]) -> None:
+    for task in tasks:
+        folder = task_folder(options, task)
+        if not folder.is_dir():
+            continue
+        file, broken = report_task(folder)
+        for bad in broken:
+            typer.echo(f"not a record of this version, left out: {bad}", err=True)
+        if file:
+            typer.echo(f"\n{summary(folder)}\n\nTables: {file}")

@@ -1,0 +1,244 @@
+"""The numbers of the tables, from records alone: plain frames, one row per method, and long frames for CSV files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.cells import label
+from benchmarks.records import Population, Record, Result
+from benchmarks.statistics import first_reach, needed, settled, wilson
+from msat import energy
+
+EPSILONS = (0.0, 0.1, 1.0)
+"""Percentage points below the ANN that count as reached."""
+SIN_STEP = 16
+"""The SIN table shows the checkpoint nearest to this step (methods.md A.6)."""
+ENERGY_EPSILON = 1.0
+"""Energy is shown at T and where accuracy has settled within this many points."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its parameters and T on one network: the records of its seeds, at least one."""
+
+    label: str
+    steps: int
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        return self.records[0]
+
+    @property
+    def results(self) -> list[Result]:
+        """Results of the seeds; empty unless all are done, so that a failure never hides in a mean."""
+        results = [record.result for record in self.records if record.result is not None]
+        return results if len(results) == len(self.records) else []
+
+    @property
+    def fault(self) -> str:
+        """Why there are no numbers; empty where there are."""
+        bad = [record for record in self.records if record.status != "done"]
+        return f"{bad[0].status}: {bad[0].reason}" if bad else ""
+
+    def latency(self, points: float) -> list[int | None]:
+        """Return the settled latency of each seed, steps."""
+        total, ann = self.first.inputs.tested, self.first.ann.correct
+        return [settled(r.steps, r.correct, needed(ann, total, points)) for r in self.results]
+
+    def reached(self, points: float) -> list[int | None]:
+        """Return the first step of each seed that is good enough."""
+        total, ann = self.first.inputs.tested, self.first.ann.correct
+        return [first_reach(r.steps, r.correct, needed(ann, total, points)) for r in self.results]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may stand in one table: same data, same trained network, same inputs."""
+
+    task: str
+    model: str
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> Record:
+        return self.rows[0].first
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """All checkpoint steps of all rows."""
+        return sorted({t for row in self.rows for result in row.results for t in result.checkpoints})
+
+
+def sections(records: Sequence[Record]) -> list[Section]:
+    """Group the records of one task and profile; rows are ordered by settled latency, then accuracy at T, then name."""
+    groups: dict[tuple[Any, ...], dict[tuple[str, int], list[Record]]] = {}
+    for record in records:
+        inputs = record.inputs
+        key = (record.cell.model, record.data.fingerprint, record.ann.weights, inputs.tested, inputs.calibration_asked)
+        row = (label(record.cell.method, record.cell.overrides), record.cell.steps)
+        groups.setdefault(key, {}).setdefault(row, []).append(record)
+    return [
+        Section(
+            next(iter(rows.values()))[0].cell.task,
+            str(key[0]),
+            tuple(sorted((_row(name, steps, group) for (name, steps), group in rows.items()), key=_order)),
+        )
+        for key, rows in sorted(groups.items())
+    ]
+
+
+def _row(name: str, steps: int, records: list[Record]) -> Row:
+    return Row(name, steps, tuple(sorted(records, key=lambda record: record.cell.seed)))
+
+
+def _order(row: Row) -> tuple[float, float, str, int]:
+    latencies = row.latency(ENERGY_EPSILON)
+    found = [float(t) for t in latencies if t is not None]
+    late = mean(found) if latencies and len(found) == len(latencies) else float("inf")
+    final = mean(r.correct[-1] for r in row.results) if row.results else -1
+    return late, -final, row.label, row.steps
+
+
+def accuracy_frame(section: Section) -> pd.DataFrame:
+    """Return one row per method, seed and checkpoint: counts, accuracy and its interval in percent."""
+    rows: list[dict[str, Any]] = []
+    for row in section.rows:
+        for record in row.records:
+            head = _head(section, row, record)
+            if record.result is None:
+                rows.append(head)
+                continue
+            result, total = record.result, record.inputs.tested
+            for index, t in enumerate(result.checkpoints):
+                at = result.steps.index(t)
+                low, high = wilson(result.correct[at], total)
+                rows.append(
+                    head
+                    | {"step": t, "real_latency": result.real_latency[index], "tested": total,
+                       "correct": result.correct[at], "accuracy": 100 * result.correct[at] / total,
+                       "low": 100 * low, "high": 100 * high, "agree": result.agree[at],
+                       "ann_correct": record.ann.correct}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def latency_frame(section: Section) -> pd.DataFrame:
+    """Return one row per method and seed: settled latency and first reach for each epsilon."""
+    rows = []
+    for row in section.rows:
+        for index, record in enumerate(row.records):
+            found: dict[str, Any] = {}
+            for points in EPSILONS if row.results else ():
+                found[f"settled_{points:g}"] = row.latency(points)[index]
+                found[f"reached_{points:g}"] = row.reached(points)[index]
+            rows.append(_head(section, row, record) | found)
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def site_frame(section: Section) -> pd.DataFrame:
+    """Return one row per method, seed, site and checkpoint: SIN, ANS, spike confidence and conversion error."""
+    rows: list[dict[str, Any]] = []
+    for row in section.rows:
+        for record in row.records if row.results else ():
+            result = record.result
+            assert result is not None
+            for number, site in enumerate(sites(result), 1):
+                for index, t in enumerate(result.checkpoints):
+                    counts = {"site": number, "name": site.name, "step": t, "spikes": site.spikes[index]}
+                    rows.append(_head(section, row, record) | counts | site_numbers(site, index))
+    return pd.DataFrame(rows)
+
+
+def site_numbers(site: Population, index: int) -> dict[str, float]:
+    """Return the ratios of a site at one checkpoint (methods.md A.5, A.6)."""
+    d = site.diagnosis
+    assert d is not None
+    fired = d.sin[index] + d.fired_positive[index]
+    return {
+        "sin_ratio": _ratio(d.sin[index], d.silent),
+        "ans": _ratio(d.sin_spikes[index], d.sin[index]),
+        "confidence": 1 - _ratio(d.sin[index], fired),
+        "relative_error": _ratio(d.squared_error[index], d.squared_activation),
+    }
+
+
+def sites(result: Result) -> list[Population]:
+    """Return the populations that replace ReLUs."""
+    return [population for population in result.populations if population.role == "site"]
+
+
+def nearest(steps: Sequence[int], wanted: int) -> int:
+    """Return the position of the step nearest to `wanted`, the earlier one of two."""
+    return min(range(len(steps)), key=lambda i: (abs(steps[i] - wanted), i))
+
+
+def energy_frame(section: Section) -> pd.DataFrame:
+    """Return one row per method, seed and place (T, or settled): operations and energy of one inference."""
+    cost = energy.costs()
+    rows: list[dict[str, Any]] = []
+    for row in section.rows:
+        for index, record in enumerate(row.records):
+            if not row.results:
+                rows.append(_head(section, row, record))
+                continue
+            places = {"T": record.cell.steps, "settled": row.latency(ENERGY_EPSILON)[index]}
+            for place, step in places.items():
+                found = _energies(energy_counts(record, step), cost) if step is not None else {}
+                rows.append(_head(section, row, record) | {"at": place, "step": step} | found)
+    frame = pd.DataFrame(rows)
+    return frame.astype({"step": "Int64"}) if "step" in frame else frame
+
+
+def energy_counts(record: Record, step: int) -> energy.Counts:
+    """Return the operations of one inference up to a step that the record holds."""
+    result, total = record.result, record.inputs.tested
+    assert result is not None
+    at = result.steps.index(step)
+
+    def neuron_operations(kind: str) -> float:
+        return float(step * sum(p.neurons * getattr(p, kind) for p in result.populations))
+
+    return energy.Counts(
+        macs=record.ann.macs,
+        first_macs=sum(p.macs for p in result.populations if p.constant),
+        events={kind: counts[at] / total for kind, counts in result.events.items()},
+        spikes={kind: counts[at] / total for kind, counts in result.spikes.items()},
+        additions=neuron_operations("additions"),
+        multiplications=neuron_operations("multiplications"),
+        transcendentals=neuron_operations("transcendentals"),
+    )
+
+
+def _energies(counts: energy.Counts, cost: energy.Costs) -> dict[str, float]:
+    whole, plain, honest = energy.ann(counts, cost), energy.paper(counts, cost), energy.strict(counts, cost)
+    return {
+        "synaptic_events": sum(counts.events.values()),
+        "synaptic_spikes": sum(counts.spikes.values()),
+        "graded_events": counts.events.get("graded", 0.0),
+        "neuron_operations": counts.additions + counts.multiplications + counts.transcendentals,
+        "first_macs": counts.first_macs,
+        "ann_macs": counts.macs,
+        "ann_pj": whole,
+        "paper_pj": plain.total,
+        "paper_ratio": plain.total / whole,
+        "strict_first_pj": honest.first,
+        "strict_synapses_pj": honest.synapses,
+        "strict_neurons_pj": honest.neurons,
+        "strict_pj": honest.total,
+        "strict_ratio": honest.total / whole,
+    }
+
+
+def _head(section: Section, row: Row, record: Record) -> dict[str, Any]:
+    return {
+        "model": section.model, "method": row.label, "T": row.steps, "seed": record.cell.seed,
+        "status": record.status, "reason": record.reason,
+    }  # fmt: skip
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

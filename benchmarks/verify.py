@@ -1,0 +1,63 @@
+"""Measures a record's cell again, on the spot, and compares every count."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Cell, Options, Setting
+from benchmarks.records import Record, read_record
+from benchmarks.runner import run_cell
+from msat.errors import UserError
+from msat.task import Profile
+
+
+def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...]) -> list[str]:
+    """Return a sentence for every field that came out differently; none if all counts are equal.
+
+    Raises:
+        UserError: there is no done record, or the data or weights at hand are not the record's.
+    """
+    record = read_record(file)
+    if record is None or record.result is None:
+        raise UserError(f"{file} is not a done record of this version; run its cell with `msat-bench run`.")
+    cell = cell_of(record, data, device, plugins)
+    fresh = run_cell(cell)
+    for name, there, here in (
+        ("data", record.data.fingerprint, fresh.data.fingerprint),
+        ("weights", record.ann.weights, fresh.ann.weights),
+    ):
+        if there != here:
+            raise UserError(f"the {name} at hand ({here}) are not those of {file} ({there}); get those to verify it.")
+    if fresh.result is None:
+        return [f"the cell {fresh.status}: {fresh.reason}"]
+    return list(_differences("result", record.result.model_dump(), fresh.result.model_dump()))
+
+
+def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, ...]) -> Cell:
+    """Return the cell that a record measures."""
+    fields, recipe = record.cell, record.ann.recipe
+    profile: Profile = "full" if fields.profile == "full" else "sample"
+    options = Options(
+        profile=profile, data=data, device=device, backend=record.run.backend, limit=record.inputs.limit,
+        calibration=record.inputs.calibration_asked, base_seed=fields.base_seed, plugins=plugins,
+    )  # fmt: skip
+    setting = Setting(fields.task, fields.model, options)
+    if recipe and recipe["epochs"] != setting.resolve()[1].recipe.epochs:
+        setting = replace(setting, options=replace(options, epochs=recipe["epochs"]))
+    return Cell(setting, fields.method, tuple(sorted(fields.overrides.items())), fields.steps, fields.seed)
+
+
+def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
+    """Yield what differs; sums of errors may differ by rounding, counts may not."""
+    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
+        for key in there:
+            yield from _differences(f"{name}.{key}", there[key], here[key])
+    elif isinstance(there, list | tuple) and isinstance(here, list | tuple) and len(there) == len(here):
+        for index, (old, new) in enumerate(zip(there, here, strict=True)):
+            yield from _differences(f"{name}[{index}]", old, new)
+    elif isinstance(there, float) and isinstance(here, float):
+        if abs(there - here) > 1e-4 * max(abs(there), abs(here)):
+            yield f"{name}: {there} in the record, {here} now"
+    elif there != here:
+        yield f"{name}: {there} in the record, {here} now"
