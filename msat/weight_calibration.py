@@ -25,7 +25,7 @@ class WeightCalibration(LayerwiseCorrection):
     """Adam on every layer's weights and bias, in forward order, on unlabelled calibration inputs (Li et al. 2021, advanced).
 
     The loss is the squared error against the ANN's activation, summed over channels and averaged over inputs and space.
-    The layer that reads out stays as it is.
+    The synapses in front of the first site, whose input is constant, and those of the readout stay as they are.
     """
 
     iterations: int = 500
