@@ -1,4 +1,4 @@
-"""Keeps decoded data sets (`.cache/data`, or under the folder `MSAT_CACHE`), so that reading twice is fast."""
+"""Keeps decoded data sets in `.cache/data` (or under `MSAT_CACHE`), so that reading twice is fast."""
 
 import hashlib
 import os

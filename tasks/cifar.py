@@ -8,9 +8,11 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
 from msat.errors import MissingData
-from msat.task import Data, Provenance, Recipe, TensorSplit
+from msat.task import CHAIN, RESIDUAL, Data, ModelSpec, Provenance, Recipe, TensorSplit
 from tasks.cache import cache_folder
 from tasks.folders import find_folders, load_small_images
+from tasks.models.resnet import he_resnet20, paper_resnet20
+from tasks.models.vgg import VGG, VGG16
 
 SIDE = 32
 STEPS = 256
@@ -28,6 +30,15 @@ SMALL_RECIPE = Recipe(
     label_smoothing=0.1,
     augment=("flip", "crop"),  # AutoAugment and cutout are more than 0.27 million weights can use
 )
+
+
+def full_models() -> dict[str, ModelSpec]:
+    """Return VGG16, the paper's "ResNet20" and He's ResNet-20."""
+    return {
+        "vgg16": ModelSpec(lambda data: VGG(VGG16, 512, len(data.classes)), PAPER_RECIPE, STEPS, CHAIN),
+        "resnet20": ModelSpec(lambda data: paper_resnet20(len(data.classes)), PAPER_RECIPE, STEPS, RESIDUAL),
+        "resnet20-he": ModelSpec(lambda data: he_resnet20(len(data.classes)), SMALL_RECIPE, STEPS, RESIDUAL),
+    }
 
 
 def load_cifar(kind: type[CIFAR10], name: str, title: str, folder: Path | None) -> Data:
@@ -66,9 +77,7 @@ def _read_batches(kind: type[CIFAR10], title: str, root: Path) -> Data:
         try:
             train, test = kind(str(root), train=True), kind(str(root), train=False)
         except RuntimeError as error:
-            raise MissingData(
-                f"{root / kind.base_folder} is damaged; unpack {kind.filename} there again."
-            ) from error
+            raise MissingData(f"{root / kind.base_folder} is damaged; unpack {kind.filename} there again.") from error
     summary = f"{title}, {len(train.targets):,} + {len(test.targets):,} images"
     return Data(_split(train), _split(test), tuple(train.classes), Provenance("real", summary))
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from msat.task import CHAIN, RESIDUAL, Data, ModelSpec, Profile, Task
-from tasks.cifar import PAPER_RECIPE, SMALL_RECIPE, STEPS, load_cifar
+from msat.task import Data, ModelSpec, Profile, Published, Task
+from tasks.cifar import full_models, load_cifar
 from tasks.images import augment_images, normalise
-from tasks.models.resnet import he_resnet20, paper_resnet20
-from tasks.models.vgg import VGG, VGG16
+from tasks.models.small import small_models
+from tasks.samples.digits import tinted
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -23,22 +23,28 @@ class Cifar10(Task):
     name = "cifar10"
     title = "CIFAR-10"
     modality: Literal["image"] = "image"
+    published = (
+        Published("vgg16", "MSAT", 95.45, 95.45, 112, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("resnet20", "MSAT", 96.37, 96.36, 174, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("vgg16", "Burst", None, 95.75, 256, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("resnet20", "Burst", None, 96.59, 256, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("vgg16", "RMP-SNN", None, 93.63, 2048, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("resnet20-he", "RMP-SNN", None, 91.36, None, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("vgg16", "TSC", None, 93.63, None, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("resnet20-he", "TSC", None, 91.42, None, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("vgg16", "Opt", None, 92.24, 128, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("resnet20-he", "Opt", None, 93.56, 128, "MSAT (arXiv 2303.13080), Table 3"),
+        Published("vgg16", "Calibration (light)", None, 93.3, 16, "SNN_Calibration, README"),
+        Published("vgg16", "Calibration (advanced)", None, 93.65, 16, "SNN_Calibration, README"),
+    )
 
     def models(self, profile: Profile) -> Mapping[str, ModelSpec]:
-        """Return VGG16 and both meanings of "ResNet20"."""
-        return {
-            "vgg16": ModelSpec(lambda data: VGG(VGG16, 512, len(data.classes)), PAPER_RECIPE, STEPS, CHAIN),
-            "resnet20": ModelSpec(
-                lambda data: paper_resnet20(len(data.classes)), PAPER_RECIPE, STEPS, RESIDUAL
-            ),
-            "resnet20-he": ModelSpec(
-                lambda data: he_resnet20(len(data.classes)), SMALL_RECIPE, STEPS, RESIDUAL
-            ),
-        }
+        """Return VGG16 and both meanings of "ResNet20", or their small versions."""
+        return small_models(epochs=6) if profile == "sample" else full_models()
 
     def load(self, profile: Profile, folder: Path | None) -> Data:
-        """Read CIFAR-10."""
-        return load_cifar(CIFAR10, self.name, self.title, folder)
+        """Read CIFAR-10, or make tinted digits."""
+        return tinted() if profile == "sample" else load_cifar(CIFAR10, self.name, self.title, folder)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """uint8 [n, 3, h, w] to normalised float32."""

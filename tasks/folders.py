@@ -36,9 +36,7 @@ def list_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
         classes = found
     if set(found) != set(classes):
         odd = sorted(set(found) ^ set(classes))
-        raise MissingData(
-            f"{folder} and its sister folder differ in classes ({', '.join(odd[:3])}); make them equal."
-        )
+        raise MissingData(f"{folder} and its sister folder differ in classes ({', '.join(odd[:3])}); make them equal.")
     files: list[Path] = []
     labels: list[int] = []
     for number, name in enumerate(classes):
@@ -86,9 +84,7 @@ def load_small_images(name: str, title: str, folders: tuple[Path, Path], side: i
     train = list_images(folders[0])
     test = list_images(folders[1], train.classes)
     key = listing_hash(folders[0].parent, train.files + test.files)
-    tensors = cached(
-        name, key, lambda: {"train": _decode(train.files, side), "test": _decode(test.files, side)}
-    )
+    tensors = cached(name, key, lambda: {"train": _decode(train.files, side), "test": _decode(test.files, side)})
     remarks = []
     if any(file.suffix.lower() in {".jpg", ".jpeg"} for file in (train.files[0], test.files[0])):
         remarks.append("JPEG re-encoded")
@@ -108,8 +104,6 @@ def _decode(files: Sequence[Path], side: int) -> Tensor:
     for index, file in enumerate(files):
         image = read_image(file)
         if image.size != (side, side):
-            raise MissingData(
-                f"{file} is {image.width}×{image.height}, not {side}×{side}; replace or remove it."
-            )
+            raise MissingData(f"{file} is {image.width}×{image.height}, not {side}×{side}; replace or remove it.")
         images[index] = pil_to_tensor(image)
     return images

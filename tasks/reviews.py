@@ -42,7 +42,7 @@ def load_imdb(folder: Path | None) -> Data:
 
 
 def tokenize(texts: Texts, test_texts: Texts, length: int, vocabulary: int) -> tuple[Tensor, Tensor, int]:
-    """Return ids int64 [N, length] of both splits and how many ids there are; only `texts` make the vocabulary."""
+    """Return ids int64 [N, length] of both splits and their number; only `texts` make the vocabulary."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchtext 0.6 predates the Python that runs it
         from torchtext.data.utils import get_tokenizer

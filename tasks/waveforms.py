@@ -62,9 +62,7 @@ def load_speech_commands(folder: Path | None) -> Data:
     train, test = _index(root, "training"), _index(root, "testing")
     words = tuple(sorted({file.parent.name for file in train}))
     if not train or not test or {file.parent.name for file in test} - set(words):
-        raise MissingData(
-            f"{root} lacks training or testing recordings of some word; unpack the archive again."
-        )
+        raise MissingData(f"{root} lacks training or testing recordings of some word; unpack the archive again.")
     key = listing_hash(root, train + test)
     tensors = cached("speech", key, lambda: {"train": _decode(train), "test": _decode(test)})
     official = VERSIONS[root.name]
@@ -92,9 +90,10 @@ def _download(root: Path) -> Path:
         SPEECHCOMMANDS(root, version, download=True)
     except (OSError, RuntimeError) as error:
         raise MissingData(
-            f"Speech Commands is not in {root} and could not be downloaded; put the unpacked {version}.tar.gz of "
-            f"http://download.tensorflow.org/data/ at {root / 'SpeechCommands' / version}/<word>/*.wav with its "
-            "validation_list.txt and testing_list.txt, and name the folder with DATA=."
+            f"Speech Commands is not in {root} and could not be downloaded; put the unpacked "
+            f"{version}.tar.gz of http://download.tensorflow.org/data/ at "
+            f"{root / 'SpeechCommands' / version}/<word>/*.wav with its validation_list.txt and "
+            "testing_list.txt, and name the folder with DATA=."
         ) from error
     return root / "SpeechCommands" / version
 
@@ -104,9 +103,7 @@ def _index(root: Path, subset: str) -> list[Path]:
     try:
         dataset = SPEECHCOMMANDS(root.parent, root.name, folder_in_archive="", subset=subset)
     except OSError as error:
-        raise MissingData(
-            f"{root} lacks validation_list.txt or testing_list.txt; unpack the archive again."
-        ) from error
+        raise MissingData(f"{root} lacks validation_list.txt or testing_list.txt; unpack the archive again.") from error
     return sorted(root.parent / dataset.get_metadata(index)[0] for index in range(len(dataset)))
 
 
@@ -129,9 +126,7 @@ def _read(file: Path) -> np.ndarray:
     try:
         wave, rate = soundfile.read(file, frames=SOURCE_RATE, dtype="int16", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise MissingData(
-            f"{file} is absent or not a readable recording; unpack the archive again."
-        ) from error
+        raise MissingData(f"{file} is absent or not a readable recording; unpack the archive again.") from error
     if rate != SOURCE_RATE:
         raise MissingData(f"{file} has {rate} samples a second, not {SOURCE_RATE}; unpack the archive again.")
     return np.pad(wave[:, 0], (0, SOURCE_RATE - len(wave)))

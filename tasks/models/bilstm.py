@@ -8,7 +8,7 @@ PAD = 1
 
 
 class Reader(nn.Module):
-    """Embedding and BiLSTM, averaged over the tokens that are not padding; one opaque real-valued front end."""
+    """Embedding and BiLSTM, averaged over tokens that are not padding; a real-valued front end."""
 
     def __init__(self, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()

@@ -18,9 +18,7 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, before, h, w] to [n, after, h / stride, w / stride]."""
-        return F.pad(
-            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2)
-        )
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
 
 
 def projection(before: int, after: int, stride: int) -> nn.Module:
@@ -63,8 +61,8 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, stem: int, widths: Sequence[int], blocks: int, shortcut: Shortcut, pool: nn.Module, classes: int,
-        bias: bool = False, channels: int = 3,
+        self, stem: int, widths: Sequence[int], blocks: int, shortcut: Shortcut, pool: nn.Module,
+        classes: int, bias: bool = False, channels: int = 3,
     ) -> None:  # fmt: skip
         super().__init__()
         width = widths[0]
@@ -93,5 +91,5 @@ def paper_resnet20(classes: int) -> ResNet:
 
 
 def he_resnet20(classes: int) -> ResNet:
-    """Return He's ResNet-20 for 32×32 pixels: 16, 32, 64 channels, 3 blocks a stage, 19 ReLUs, 0.27 million weights."""
+    """Return He's ResNet-20 for 32×32 pixels: 16, 32, 64 channels, 19 ReLUs, 0.27 million weights."""
     return ResNet(1, (16, 32, 64), 3, PadShortcut, nn.AdaptiveAvgPool2d(1), classes)

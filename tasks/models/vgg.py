@@ -1,4 +1,4 @@
-"""VGG for small images: convolution, batch normalisation and ReLU in a row, with max-pooling between stages."""
+"""VGG for small images: convolution, batch normalisation and ReLU in a row, max-pools between stages."""
 
 from collections.abc import Sequence
 
