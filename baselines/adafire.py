@@ -1,5 +1,6 @@
 """AdaFire: as many spikes a step as each layer needs, for a budget of spikes (Wang et al. 2025; methods.md D3)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from msat.calibration import Calibration
+from msat.calibration import Calibration, Site, grouped, spread
 from msat.corrections import BiasCalibration
 from msat.method import Axes, Correction, method
 from msat.network import Network, Relu, SpikingNetwork
@@ -16,6 +17,9 @@ from msat.thresholds import Maximum, SquaredError, quantised
 
 GRID = 2000
 """Most states that the dynamic program keeps: the best one in each 2000th of the budget."""
+
+VALUES = 1024
+"""Activations of a channel that its threshold is fitted to."""
 
 
 class Firing(NamedTuple):
@@ -47,29 +51,27 @@ class FiringCaps(Correction):
     ratio: float = 0.95
     """Budget as a share of the spikes at phi = `greatest` everywhere."""
     probes: int = 32
-    """Calibration inputs for the search."""
+    """Calibration inputs that measure the sensitivity."""
     inputs: int = 128
-    """Calibration inputs for the final thresholds."""
+    """Calibration inputs for the thresholds."""
 
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
-        caps = self.search(replace(calibration, inputs=calibration.inputs[: self.probes]))
-        for site in replace(calibration, inputs=calibration.inputs[: self.inputs]).sites():
-            neuron, cap = network.stages[site.position].population, caps[site.position]
-            assert isinstance(neuron, Burst)
-            theta = SquaredError("channel", cap).threshold(site, calibration.steps)
-            neuron = replace(neuron, cap=cap, threshold=theta)
-            network = network.with_stage(site.position, population=neuron, offset=theta / (2 * calibration.steps))
-        return network
-
-    def search(self, calibration: Calibration) -> dict[int, int]:
-        """Return phi by stage position."""
+        steps = calibration.steps
         caps = [*range(1, self.greatest + 1), self.initial]
         table = {
-            site.position: {
-                cap: Firing(SquaredError("channel", cap).threshold(site, calibration.steps), cap) for cap in caps
-            }
-            for site in calibration.sites()
+            site.position: {cap: Firing(channel_threshold(site, cap, steps), cap) for cap in caps}
+            for site in replace(calibration, inputs=calibration.inputs[: self.inputs]).sites()
         }
+        chosen = self.search(table, replace(calibration, inputs=calibration.inputs[: self.probes]))
+        for position, cap in chosen.items():
+            neuron, theta = network.stages[position].population, table[position][cap].theta
+            assert isinstance(neuron, Burst)
+            neuron = replace(neuron, cap=cap, threshold=theta)
+            network = network.with_stage(position, population=neuron, offset=theta / (2 * steps))
+        return network
+
+    def search(self, table: dict[int, dict[int, Firing]], calibration: Calibration) -> dict[int, int]:
+        """Return phi by stage position."""
         layers = [self.probe(position, table, calibration) for position in table]
         budget = self.ratio * sum(candidates[-1].cost for candidates in layers)
         return dict(zip(table, cheapest_agreement(layers, budget), strict=True))
@@ -84,6 +86,14 @@ class FiringCaps(Correction):
             logits, spikes = respond(network, inputs, firing, steps)
             candidates.append(Candidate(cap, spikes[position], divergence(logits, answers)))
         return candidates
+
+
+def channel_threshold(site: Site, cap: int, steps: int) -> Tensor:
+    """Return thresholds of least squared error [C, 1, ...] from evenly spaced values, `VALUES` of each channel at most."""
+    rows = grouped(site.a, "channel")
+    some = rows[:, :: math.ceil(rows.shape[1] / VALUES)].T
+    theta = SquaredError("channel", cap).threshold(replace(site, a=some), steps)
+    return spread(theta, site.a, "channel")
 
 
 def respond(network: Network, inputs: Tensor, firing: dict[int, Firing], steps: int) -> tuple[Tensor, dict[int, float]]:
@@ -145,7 +155,8 @@ def pareto(
 @method(
     "Wang et al. 2025, AAAI (AdaFire)",
     recalibrate_per_T=True,
-    reconstruction="spikes per step are searched on the quantised ANN instead of by simulation; no early exit (it needs labels), no SSC.",
+    reconstruction="spikes per step are searched on the quantised ANN instead of by simulation, with thresholds fitted to at most 1,024"
+    " activations a channel; no early exit (it needs labels), no SSC.",
 )
 def adafire(greatest: int = 4, initial: int = 8, ratio: float = 0.95) -> Axes:
     """AdaFire: layer-wise bursts chosen by sensitivity, with bias calibration."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from msat.calibration import Site, grouped, spread, with_floor
 from msat.method import Axes, Initial, method
-from msat.multithreshold import MultiThreshold, SignedIntegrateAndFire
+from msat.multithreshold import MultiThreshold, Retracting
 from msat.pooling import BeforeNeuron
 from msat.thresholds import ThresholdRule
 
@@ -82,7 +82,7 @@ def dcgs_single() -> Axes:
     """DCGS with a single threshold and its negative."""
     return Axes(
         threshold=Gaussian(0),
-        neuron=SignedIntegrateAndFire(),
+        neuron=Retracting(),
         initial=Initial(0.5),
         pool=BeforeNeuron(exact=True),
         coding="differential",

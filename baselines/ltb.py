@@ -19,7 +19,7 @@ LEAST = 4
 
 
 @dataclass(frozen=True)
-class Balanced(ThresholdRule):
+class LocallyBalanced(ThresholdRule):
     """theta <- theta + 2 eta mean relu(z - theta), from 0, z from the network clipped at its thresholds.
 
     One theta per channel after a convolution, per element after a linear layer. The sites are balanced one after the
@@ -115,7 +115,7 @@ class DelayedReadout(Population):
 def ltb(iterations: int = 1000, eta: float = 0.1, batch: int = 32, exact_pool: bool = False) -> Axes:
     """Local threshold balancing with delayed evaluation."""
     return Axes(
-        threshold=Balanced(iterations, eta, batch),
+        threshold=LocallyBalanced(iterations, eta, batch),
         initial=Initial(0.5),
         pool=BeforeNeuron(exact=exact_pool),
         readout=Delayed(),

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from msat.calibration import Calibration, grouped, spread
+from msat.calibration import Calibration, spread
 from msat.method import Axes, Correction, Initial, method
 from msat.network import Relu, SpikingNetwork
 from msat.neurons import ZERO, Emission, Neuron, Operations
@@ -49,8 +49,11 @@ class ErrorOffsets(Correction):
     e_in = mean(z_ann - z_q) and, as q = (theta + e_out) r, e_out = mean(a_ann - theta r) / (1 + mean r).
     """
 
+    inputs: int = 256
+    """Calibration inputs that both branches see."""
+
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
-        ann, inputs = network.network, calibration.inputs
+        ann, inputs = network.network, calibration.inputs[: self.inputs]
         stages = list(network.stages)
         clean = ann.trace(inputs)
 
@@ -78,7 +81,7 @@ def rates(z: Tensor, neuron: Neuron, steps: int) -> Tensor:
 
 def channel_mean(values: Tensor) -> Tensor:
     """Return the mean over inputs and positions: [C, 1, ...]."""
-    return spread(grouped(values, "channel").mean(1), values, "channel")
+    return spread(values.mean((0, *range(2, values.dim()))), values, "channel")
 
 
 @method(

@@ -7,14 +7,7 @@ import torch
 from torch import Tensor
 
 from msat.neurons import Emission, Neuron, Operations, SpikeKind
-
-
-class Account(NamedTuple):
-    """State of a signed neuron."""
-
-    v: Tensor
-    sent: Tensor
-    """C: cumulative output, activation units; what negative spikes may take back."""
+from msat.signed import Memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,17 +17,17 @@ class SignedNeuron(Neuron):
     spike_kind: ClassVar[SpikeKind] = "signed"
     signed: ClassVar[bool] = True
 
-    def start(self, current: Tensor, samples: Tensor) -> Account:
-        return Account(self.rest(current), torch.zeros_like(current))
+    def start(self, current: Tensor, samples: Tensor) -> Memory:
+        return Memory(self.rest(current), torch.zeros_like(current))
 
     def choose(self, m: Tensor, sent: Tensor) -> Tensor:
         """Return the spike s, activation units, for the potential m and the cumulative output `sent`."""
         raise NotImplementedError
 
-    def step(self, current: Tensor, state: Account) -> tuple[Emission, Account]:
+    def step(self, current: Tensor, state: Memory) -> tuple[Emission, Memory]:
         m = state.v + current  # (1)
         s = self.choose(m, state.sent)  # (2)
-        return Emission(s), Account(m - s, state.sent + s)  # (3), (4), (5)
+        return Emission(s), Memory(m - s, state.sent + s)  # (3), (4), (5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +48,8 @@ class MultiThreshold(SignedNeuron):
 
 
 @dataclass(frozen=True, eq=False)
-class SignedIntegrateAndFire(SignedNeuron):
-    """One threshold: +theta at m >= theta, -theta at m <= 0 if that much was sent (D1, the single-threshold neuron)."""
+class Retracting(SignedNeuron):
+    """One threshold: +theta at m >= theta, -theta as soon as m <= 0 if that much was sent (D1, the single-threshold neuron)."""
 
     operations: ClassVar[Operations] = Operations(additions=5)
 

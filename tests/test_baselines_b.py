@@ -16,7 +16,7 @@ from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadou
 from msat.conversion import convert
 from msat.expectation import pointwise, product, start_pointwise, start_product
 from msat.method import Method
-from msat.multithreshold import HybridMultiThreshold, MultiThreshold, SignedIntegrateAndFire
+from msat.multithreshold import HybridMultiThreshold, MultiThreshold, Retracting
 from msat.network import MaxPool, SpikingNetwork
 from msat.neurons import Burst, IntegrateAndFire
 from msat.pooling import LateralInhibitionPool
@@ -80,7 +80,7 @@ def test_multi_threshold_rate_traces() -> None:
 
 
 def test_single_threshold_with_negative_spikes() -> None:
-    neuron = SignedIntegrateAndFire(threshold=f64(1.0), initial=f64(0.5))
+    neuron = Retracting(threshold=f64(1.0), initial=f64(0.5))
     assert run_neuron(neuron, [1.25, -0.75, -1.0, -1.0, 0.25])["o"] == [1.0, -1.0, 0.0, 0.0, 0.0]
 
 
@@ -152,8 +152,8 @@ def test_threshold_balancing_steps() -> None:
         theta = ltb.balanced(theta, z, 0.1)
         seen.append(theta.item())
     assert seen == pytest.approx([0.2, 0.36, 0.488, 0.5904])
-    assert ltb.Balanced(4, 0.1, 2).balance(z).item() == pytest.approx(0.5904)
-    assert ltb.Balanced(5000, 0.1, 1).balance(z).item() == pytest.approx(1.5, abs=1e-6)
+    assert ltb.LocallyBalanced(4, 0.1, 2).balance(z).item() == pytest.approx(0.5904)
+    assert ltb.LocallyBalanced(5000, 0.1, 1).balance(z).item() == pytest.approx(1.5, abs=1e-6)
 
 
 def test_threshold_of_a_saturated_relu6_is_6() -> None:
@@ -162,14 +162,14 @@ def test_threshold_of_a_saturated_relu6_is_6() -> None:
     with torch.no_grad():
         model[0].weight.fill_(1.0)
     calibration = Calibration(trace(model, inputs), inputs, 4)
-    torch.testing.assert_close(ltb.Balanced().fit(calibration)[0], torch.full((3,), 6.0))
+    torch.testing.assert_close(ltb.LocallyBalanced().fit(calibration)[0], torch.full((3,), 6.0))
     torch.testing.assert_close(Maximum().fit(calibration)[0], torch.tensor(6.0))
 
 
 def test_thresholds_are_per_channel_and_seen_through_the_clipped_network(small: tuple[nn.Module, Tensor]) -> None:
     model, inputs = small
     calibration = Calibration(trace(model, inputs), inputs, 4)
-    few, many = ltb.Balanced(20).fit(calibration), ltb.Balanced(3000).fit(calibration)
+    few, many = ltb.LocallyBalanced(20).fit(calibration), ltb.LocallyBalanced(3000).fit(calibration)
     assert [t.shape for t in few] == [(6, 1, 1), (6, 1, 1)]
     assert all((a <= b).all() for a, b in zip(few, many, strict=True))
     top = Maximum("channel").fit(calibration)
