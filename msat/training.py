@@ -1,21 +1,18 @@
 """Trains the networks of a task once and keeps checkpoints; an interrupted training goes on where it was."""
 
 import hashlib
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from msat.checkpoints import UNREADABLE, checkpoint_path, load_checkpoint, save_checkpoint, weights_hash
 from msat.errors import MissingData, UserError
 from msat.task import Data, ModelSpec, Recipe, Split, Task
 
@@ -121,34 +118,6 @@ def build(spec: ModelSpec, data: Data, seed: int) -> nn.Module:
         return spec.build(data)
 
 
-def checkpoint_path(task: Task, name: str, recipe: Recipe, data: Data, seed: int, folder: Path) -> Path:
-    """Return a checkpoint's file: a readable name and the hash of all that determines the weights."""
-    key = json.dumps([task.name, name, asdict(recipe), data.fingerprint(), seed], sort_keys=True)
-    return folder / f"{task.name}-{name}-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
-
-
-def load_checkpoint(network: nn.Module, file: Path) -> dict[str, Any]:
-    """Fill `network` from a checkpoint and return what was written beside the weights."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            meta = json.loads(opened.metadata()["training"])
-            network.load_state_dict({key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"checkpoint {file} is damaged ({_short(error)}); delete it to train anew.") from error
-    except RuntimeError as error:
-        raise UserError(f"checkpoint {file} does not fit the network; delete it to train anew.") from error
-    return dict(meta)
-
-
-def weights_hash(network: nn.Module) -> str:
-    """Return a hash of all parameters and buffers, the same on every device."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def derive_seed(*parts: object) -> int:
     """Return a 63-bit seed for one purpose, e.g. (base seed, task, model, "step", 7)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
@@ -215,10 +184,7 @@ def _train_to(
     loss, accuracy = run.means()
     meta = {"loss": loss, "accuracy": accuracy, "seconds": round(run.seconds, 1), "epochs": recipe.epochs,
             "seed": seed, "task": task.name, "recipe": asdict(recipe)}  # fmt: skip
-    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    save_file(weights, temporary, {"training": json.dumps(meta)})
-    temporary.replace(file)
+    save_checkpoint(network, file, meta)
     unfinished.unlink(missing_ok=True)
 
 
@@ -228,8 +194,8 @@ class _Run:
     def __init__(
         self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
     ) -> None:
-        self.network = network.to(device)
-        self.task, self.recipe, self.train, self.seed, self.device = task, recipe, data.train, seed, device
+        self.network, self.task = network.to(device), task
+        self.recipe, self.train, self.seed, self.device = recipe, data.train, seed, device
         self.per_epoch = max(1, len(data.train) // recipe.batch)
         """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
         self.steps = self.per_epoch * recipe.epochs
@@ -278,7 +244,7 @@ class _Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
             self.sums.copy_(state["sums"])
-        except (RuntimeError, OSError, KeyError, ValueError, EOFError) as error:
+        except UNREADABLE as error:
             raise UserError(f"unfinished training {unfinished} is damaged; delete it to start anew.") from error
 
     def _save(self, unfinished: Path) -> None:
@@ -333,9 +299,3 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
     return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
-
-
-def _short(error: BaseException) -> str:
-    with suppress(IndexError):
-        return str(error).splitlines()[0][:80]
-    return type(error).__name__

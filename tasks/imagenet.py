@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet34, vgg16_bn
 
+from msat.checkpoints import UNREADABLE
 from msat.errors import MissingData
 from msat.task import CHAIN, AdaptiveParameters, Data, ModelSpec, Profile, Published, Recipe, Task
 from tasks.images import augment_images, normalise
@@ -36,7 +37,7 @@ def weights_file(name: str) -> Callable[[nn.Module, Path], Path]:
             )
         try:
             network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
+        except UNREADABLE as error:
             raise MissingData(f"{file} is damaged or of another network; fetch {URL}{name} again.") from error
         return file
 
