@@ -37,7 +37,7 @@ class Balanced(ThresholdRule):
                 break
             currents = walk.currents(stage)
             if isinstance(stage.rule, MaxPool):
-                spiking = SpikingStage(stage, self.pool.population(stage.rule))
+                spiking = SpikingStage(stage, self.pool.population(stage.rule, "binary"))
             else:
                 theta = currents.amax()
                 if not theta > 0:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
@@ -33,7 +33,8 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
             population = axes.neuron.adapt(calibration).bind(theta, axes.initial.potential(theta))
             offset = theta / (2 * calibration.steps) if axes.shift else None
         elif isinstance(stage.rule, MaxPool):
-            population = axes.pool.population(stage.rule)
+            spikes = isinstance(stage.synapses, nn.Identity) and axes.coding == "rate"
+            population = axes.pool.population(stage.rule, axes.neuron.spike_kind if spikes else "graded")
         else:
             population = axes.readout.population(SpikingNetwork(network, tuple(stages)), calibration)
         if biases:

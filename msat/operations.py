@@ -17,18 +17,24 @@ def fan_out(network: Network) -> dict[int, Tensor]:
     """Return, for each stage that spikes, the number of synapses that one event of each of its neurons crosses: [...].
 
     An average pool in front of a synapse layer passes an event on without cost (it folds into the weights); an identity
-    shortcut counts one addition; what goes into a max-pool is counted with the pool's own operations.
+    shortcut counts one addition; what goes straight into or out of a max-pool is the pool's own work.
     """
     outputs = {-1 - k: c for k, c in enumerate(network.front(network.example))}
     totals: dict[int, Tensor] = {}
     for position, _, output in network.trace(network.example):
         stage = network.stages[position]
         outputs[position] = output
-        if isinstance(stage.rule, MaxPool) and isinstance(stage.synapses, nn.Identity):
+        if isinstance(stage.synapses, nn.Identity) and (isinstance(stage.rule, MaxPool) or _is_pool(network, stage)):
             continue
         for source, count in zip(stage.sources, paths(stage, [outputs[s] for s in stage.sources]), strict=True):
             totals[source] = totals.get(source, 0) + count
     return {source: count for source, count in totals.items() if source >= 0}
+
+
+def _is_pool(network: Network, reader: Stage) -> bool:
+    """Return whether a stage that takes its source as it is takes it from a max-pool (a pool moved before its neuron)."""
+    source = reader.sources[0]
+    return source >= 0 and isinstance(network.stages[source].rule, MaxPool)
 
 
 def paths(stage: Stage, sources: list[Tensor]) -> list[Tensor]:

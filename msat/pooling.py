@@ -20,32 +20,32 @@ class PoolRule:
         return network
 
     @abstractmethod
-    def population(self, pool: MaxPool) -> Population:
-        """Return what replaces one max-pool."""
+    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
+        """Return what replaces one max-pool; `kind` is what the spikes it receives carry, "graded" for currents."""
 
 
 @dataclass(frozen=True)
 class LateralInhibition(PoolRule):
     """LIPooling (Li & Zeng 2022): the mean of the output is the maximum of the mean inputs, for any window."""
 
-    def population(self, pool: MaxPool) -> Population:
-        return LateralInhibitionPool(pool)
+    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
+        return LateralInhibitionPool(pool, pooled_kind(kind))
 
 
 @dataclass(frozen=True)
 class Gate(PoolRule):
     """Passes the input that has delivered most so far (Rueckauer et al. 2017)."""
 
-    def population(self, pool: MaxPool) -> Population:
-        return GatePool(pool)
+    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
+        return GatePool(pool, pooled_kind(kind))
 
 
 @dataclass(frozen=True)
 class StepMaximum(PoolRule):
     """Maximum of each step's outputs: what an unmodified max-pool does; over-estimates (methods.md, P-max-step)."""
 
-    def population(self, pool: MaxPool) -> Population:
-        return StepMaximumPool(pool)
+    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
+        return StepMaximumPool(pool, pooled_kind(kind))
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,13 @@ class BeforeNeuron(PoolRule):
     def arrange(self, network: Network) -> Network:
         return pool_before_neuron(network)
 
-    def population(self, pool: MaxPool) -> Population:
-        return LateralInhibitionPool(pool) if self.exact else StepMaximumPool(pool)
+    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
+        return (LateralInhibitionPool if self.exact else StepMaximumPool)(pool, pooled_kind(kind))
+
+
+def pooled_kind(kind: SpikeKind) -> SpikeKind:
+    """Return what a pool's output carries: of equal unsigned spikes a whole number of them, of all else anything."""
+    return kind if kind in {"binary", "count"} else "graded"
 
 
 class Windows:
@@ -110,7 +115,7 @@ class SpikingPool(Population):
     """A max-pool over time; keeps a separate account for each (window, place), so overlapping windows are exact too."""
 
     pool: MaxPool
-    spike_kind: ClassVar[SpikeKind] = "graded"
+    spike_kind: SpikeKind = "graded"  # type: ignore[misc]  # depends on what is pooled, so it is the instance's
     operations: ClassVar[Operations] = Operations(additions=3)
 
     @property
