@@ -50,7 +50,7 @@ class FiringCaps(Correction):
     """phi of all other layers while one is probed."""
     ratio: float = 0.95
     """Budget as a share of the spikes at phi = `greatest` everywhere."""
-    probes: int = 32
+    probes: int = 16
     """Calibration inputs that measure the sensitivity."""
     inputs: int = 128
     """Calibration inputs for the thresholds."""
@@ -72,14 +72,16 @@ class FiringCaps(Correction):
 
     def search(self, table: dict[int, dict[int, Firing]], calibration: Calibration) -> dict[int, int]:
         """Return phi by stage position."""
-        layers = [self.probe(position, table, calibration) for position in table]
+        answers = calibration.network(calibration.inputs)
+        layers = [self.probe(position, table, calibration, answers) for position in table]
         budget = self.ratio * sum(candidates[-1].cost for candidates in layers)
         return dict(zip(table, cheapest_agreement(layers, budget), strict=True))
 
-    def probe(self, position: int, table: dict[int, dict[int, Firing]], calibration: Calibration) -> list[Candidate]:
+    def probe(
+        self, position: int, table: dict[int, dict[int, Firing]], calibration: Calibration, answers: Tensor
+    ) -> list[Candidate]:
         """Return the candidates of one layer while all others fire up to `initial` spikes a step."""
         network, inputs, steps = calibration.network, calibration.inputs, calibration.steps
-        answers = network(inputs)
         candidates = []
         for cap in range(1, self.greatest + 1):
             firing = {p: row[cap if p == position else self.initial] for p, row in table.items()}
