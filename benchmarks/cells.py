@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from benchmarks.plugins import Registry, registry
 from benchmarks.selection import Choice
-from msat.errors import UserError
+from msat.errors import UserError, unknown_name
 from msat.task import AdaptiveParameters, ModelSpec, Profile, Task
 
 CALIBRATION = 512
@@ -45,6 +45,14 @@ class Options:
     def registry(self) -> Registry:
         """Tasks and methods, imported once per process."""
         return registry(self.plugins)
+
+
+def as_profile(text: str) -> Profile:
+    """Return a profile by name; an unknown name gets suggestions."""
+    for profile in get_args(Profile):
+        if profile == text:
+            return cast(Profile, profile)
+    raise unknown_name("profile", text, get_args(Profile))
 
 
 @dataclass(frozen=True)

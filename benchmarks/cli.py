@@ -1,7 +1,7 @@
 """The command line, msat-bench; only typer is imported here, so that `list` and errors answer at once."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -36,7 +36,7 @@ def run_command(
     task: Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")] = None,
     model: Annotated[str | None, typer.Option(help="Networks, or `all`; each task's first by default.")] = None,
     methods: Annotated[str | None, typer.Option(help="E.g. msat,kappa:fraction=0.3; all by default.")] = None,
-    profile: Annotated[Literal["sample", "full"], typer.Option(help="Embedded data or the paper's.")] = "sample",
+    profile: Annotated[str, typer.Option(help="`sample` (embedded data) or `full` (the paper's).")] = "sample",
     data: DataFolder = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     steps: Annotated[int | None, typer.Option(help="T; the network's default otherwise.")] = None,
@@ -52,11 +52,11 @@ def run_command(
     results: Results = Path("results"),
 ) -> None:
     """Train or load the networks, convert them with every method, simulate, and write records and tables."""
-    from benchmarks.cells import Options
+    from benchmarks.cells import Options, as_profile
     from benchmarks.session import run
 
     options = Options(
-        profile=profile, data=data, device=device, backend=backend, steps=steps, limit=limit, epochs=epochs,
+        profile=as_profile(profile), data=data, device=device, backend=backend, steps=steps, limit=limit, epochs=epochs,
         calibration=calibration, seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
     )  # fmt: skip
     raise typer.Exit(run(options, task, model, methods, engine, threads))
@@ -120,7 +120,7 @@ def check_command(
 
 @app.command("new")
 def new_command(
-    kind: Annotated[Literal["method", "task"], typer.Argument(help="What to begin.")],
+    kind: Annotated[str, typer.Argument(help="What to begin: method or task.")],
     name: Annotated[str, typer.Argument(help="Its name, lower case with dashes.")],
     folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
 ) -> None:

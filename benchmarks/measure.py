@@ -187,4 +187,4 @@ def _diagnosis(sites: list[SiteDiagnosis | None]) -> Diagnosis | None:
         name: [entry for row in found for entry in row[name]] if isinstance(value, list) else value
         for name, value in found[0].items()
     }
-    return Diagnosis(**joined)
+    return Diagnosis.model_validate(joined)

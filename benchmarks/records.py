@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Raised when a field changes its meaning; records of another version are not read."""
 Status = Literal["done", "skipped", "failed"]
 
@@ -169,10 +169,10 @@ class RunFields(Part):
 class Record(Part):
     """The measurement of one cell, or why there is none."""
 
-    schema_version: Literal[1] = Field(SCHEMA, description="Version of these fields.")
+    schema_version: Literal[1] = Field(default=SCHEMA, description="Version of these fields.")
     status: Status = Field(description="done, skipped (by rule, see reason) or failed.")
-    reason: str = Field("", description="Why it was skipped or failed, one sentence.")
-    traceback: str | None = Field(None, description="Where it failed, if that was not foreseen.")
+    reason: str = Field(default="", description="Why it was skipped or failed, one sentence.")
+    traceback: str | None = Field(default=None, description="Where it failed, if that was not foreseen.")
     identity: str = Field(description="Hash of all that determines the result; an equal one is not measured again.")
     cell: CellFields
     task: TaskFields
@@ -181,7 +181,7 @@ class Record(Part):
     ann: AnnFields
     inputs: InputFields
     run: RunFields
-    result: Result | None = Field(None, description="Present if and only if the cell is done.")
+    result: Result | None = Field(default=None, description="Present if and only if the cell is done.")
 
     @model_validator(mode="after")
     def _only_done_has_a_result(self) -> "Record":

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, Options, Setting
+from benchmarks.cells import Cell, Options, Setting, as_profile
 from benchmarks.records import Record, read_record
 from benchmarks.runner import run_cell
 from msat.errors import UserError
-from msat.task import Profile
 
 
 def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...]) -> list[str]:
@@ -37,9 +36,8 @@ def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...])
 def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, ...]) -> Cell:
     """Return the cell that a record measures."""
     fields, recipe = record.cell, record.ann.recipe
-    profile: Profile = "full" if fields.profile == "full" else "sample"
     options = Options(
-        profile=profile, data=data, device=device, backend=record.run.backend, limit=record.inputs.limit,
+        profile=as_profile(fields.profile), data=data, device=device, backend=record.run.backend, limit=record.inputs.limit,
         calibration=record.inputs.calibration_asked, base_seed=fields.base_seed, plugins=plugins,
     )  # fmt: skip
     setting = Setting(fields.task, fields.model, options)
