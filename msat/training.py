@@ -87,7 +87,7 @@ def train(
         folder: where checkpoints are kept.
         device: where to train and where the network is returned.
         report: receives the progress every few seconds.
-        data_folder: the `DATA=` folder, searched for pretrained weights.
+        data_folder: `DATA=`, searched for pretrained weights.
         pretrained: False gives a network with `weights` random ones instead, for timing.
 
     Raises:
@@ -199,8 +199,7 @@ class _Run:
         self.per_epoch = max(1, len(data.train) // recipe.batch)
         """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
         self.steps = self.per_epoch * recipe.epochs
-        self.step = 0
-        self.seconds = 0.0
+        self.step, self.seconds = 0, 0.0
         self.sums = torch.zeros(3, device=device)
         """This epoch's summed loss, right answers and examples."""
         self.optimizer = _optimizer(self.network, recipe)

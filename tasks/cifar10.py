@@ -40,7 +40,7 @@ class Cifar10(Task):
 
     def models(self, profile: Profile) -> Mapping[str, ModelSpec]:
         """Return VGG16 and both meanings of "ResNet20", or their small versions."""
-        return small_models(epochs=6) if profile == "sample" else full_models()
+        return small_models(epochs=4) if profile == "sample" else full_models()
 
     def load(self, profile: Profile, folder: Path | None) -> Data:
         """Read CIFAR-10, or make tinted digits."""
