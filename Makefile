@@ -8,7 +8,8 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ENGINE),--engine $(ENGINE)) \
-  $(if $(PLUGIN),--plugin $(PLUGIN))
+  $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(THREADS),--threads $(THREADS)) \
+  $(foreach file,$(PLUGIN),--plugin $(file))
 
 .PHONY: bench report list test check speed clean
 .DEFAULT_GOAL := help
@@ -29,7 +30,7 @@ report: $(READY)
 	@$(BIN)/msat-bench report
 
 list: $(READY)
-	@$(BIN)/msat-bench list
+	@$(BIN)/msat-bench list $(foreach file,$(PLUGIN),--plugin $(file))
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(TESTS)

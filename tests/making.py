@@ -1,0 +1,58 @@
+"""Records made by hand, for tests of tables and of the store."""
+
+from typing import Any
+
+from benchmarks.records import Record
+
+STEPS = [1, 2, 3, 4]
+
+
+def make_record(
+    method: str = "msat",
+    seed: int = 0,
+    status: str = "done",
+    reason: str = "",
+    correct: list[int] | None = None,
+    tested: int = 10,
+    weights: str = "abc",
+    profile: str = "sample",
+    stochastic: bool = False,
+) -> Record:
+    """Return the record of a network with one site and a readout, T = 4."""
+    published = [{"method": "A [paper]", "ann": 90.0, "snn": 89.0, "steps": None, "source": "there"}]
+    fields: dict[str, Any] = {
+        "status": status, "reason": reason, "identity": "i",
+        "cell": {"profile": profile, "task": "clouds", "model": "mlp", "method": method, "parameters": {"k": 1},
+                 "overrides": {}, "adaptive": {}, "steps": 4, "seed": seed, "base_seed": 0},
+        "task": {"title": "Clouds", "modality": "image", "classes": 3,
+                 "published": published if profile == "full" else []},
+        "method": {"title": "A method", "source": "nobody", "category": "post-training", "reconstruction": "all",
+                   "recalibrate_per_T": False, "stochastic": stochastic, "causal": True, "spike_kind": "binary",
+                   "source_hash": "h"},
+        "data": {"kind": "sample", "summary": "3 clouds", "remarks": ["synthetic"], "fingerprint": "f",
+                 "train_size": 20, "test_size": 10},
+        "ann": {"weights": weights, "origin": "trained", "file": "f.safetensors", "recipe": {"epochs": 2}, "loss": 0.1,
+                "train_seconds": 1.0, "correct": 8, "bits": "/8A=", "macs": 120, "trace_error": 0.0},
+        "inputs": {"tested": tested, "limit": None, "selection": "all", "calibration": 20, "calibration_asked": 512,
+                   "calibration_rule": "training inputs", "diagnosed": 20},
+        "run": {"seconds": {"convert": 0.1}, "peak_memory": 1.0, "versions": {}, "device": "cpu", "threads": 1,
+                "backend": "folded", "commit": None, "dirty": None},
+        "result": _result(correct or [1, 4, 7, 8]) if status == "done" else None,
+    }  # fmt: skip
+    return Record.model_validate(fields)
+
+
+def _result(correct: list[int]) -> dict[str, Any]:
+    diagnosis = {"silent": 10, "positive": 10, "sin": [0, 1, 2], "sin_spikes": [0, 1, 3], "fired_positive": [1, 4, 6],
+                 "squared_error": [4.0, 2.0, 1.0], "squared_activation": 50.0}  # fmt: skip
+    common = {"spike_kind": "binary", "multiplications": 0, "transcendentals": 0}
+    site = {"name": "relu", "role": "site", "neurons": 5, "additions": 3, "macs": 100, "constant": True,
+            "spikes": [1, 2, 8], "synaptic_events": [5, 10, 40], "synaptic_spikes": [5, 10, 40],
+            "threshold": [1.0, 1.0, 1.0], "diagnosis": diagnosis}  # fmt: skip
+    readout = {"name": "output", "role": "readout", "neurons": 3, "additions": 0, "macs": 20, "constant": False,
+               "spikes": [], "synaptic_events": [], "synaptic_spikes": [], "threshold": None, "diagnosis": None}  # fmt: skip
+    return {
+        "steps": STEPS, "correct": correct, "agree": correct, "events": {"binary": [5, 10, 20, 40]},
+        "spikes": {"binary": [5, 10, 20, 40]}, "checkpoints": [1, 2, 4], "bits": ["/8A="] * 3,
+        "populations": [common | site, common | readout], "real_latency": [1, 2, 4],
+    }  # fmt: skip

@@ -1,0 +1,268 @@
+"""The harness end to end on a tiny plugin: cells end in a closed set of states, work resumes, mistakes take one sentence."""
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from benchmarks import runner
+from benchmarks.bench import open_bench
+from benchmarks.catalogue import read
+from benchmarks.cells import Cell, Options, Setting, grid
+from benchmarks.cli import app
+from benchmarks.plugins import registry
+from benchmarks.records import read_record, read_records
+from benchmarks.selection import choose_methods, parse
+from msat.observers import checkpoints
+
+PLUGIN = Path(__file__).with_name("tiny.py")
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command line in an empty folder, with the plugin."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MSAT_DATA", raising=False)
+    open_bench.cache_clear()
+
+    def run(command: str, *arguments: str) -> Result:
+        return CliRunner().invoke(app, [command, *arguments])
+
+    return run
+
+
+def run(call: Call, *arguments: str) -> Result:
+    return call("run", "--task", "clouds", "--threads", "1", "--plugin", str(PLUGIN), *arguments)
+
+
+def records(folder: str = "results") -> dict[str, dict[str, object]]:
+    files = sorted(Path(folder).glob("sample/clouds/*/*.json"))
+    return {file.name: json.loads(file.read_text()) for file in files}
+
+
+def test_a_run_leaves_records_tables_and_a_summary(call: Call):
+    done = run(call, "--methods", "msat,maximum,repeated,mmse", "--seeds", "2")
+    assert done.exit_code == 0, done.output
+    assert "Tables: results/sample/clouds/README.md" in done.stdout
+    found, broken = read_records(Path("results"))
+    assert (len(found), broken) == (5, [])
+    for record in found:
+        assert record.result is not None
+        assert record.inputs.tested == 90
+        expected = checkpoints(8) if record.cell.method == "mmse" else list(range(1, 9))
+        assert record.result.steps == expected
+        assert len(record.result.bits) == len(record.result.checkpoints) == 4
+        assert [p.role for p in record.result.populations] == ["site", "site", "readout"]
+        assert record.ann.macs == 6 * 16 + 16 * 8 + 8 * 3
+        assert record.ann.correct > 45
+    page = Path("results/sample/clouds/README.md").read_text()
+    assert r"Clouds \| of \*points\*" in page
+    assert "nothing is drawn, in truth." in page
+
+
+def test_one_bad_method_does_not_end_the_others(call: Call):
+    done = run(call, "--methods", "raises,skips,maximum")
+    assert done.exit_code == 1
+    assert "ZeroDivisionError: one by | zero" in done.stderr
+    assert "Traceback" not in done.output
+    by_method = {str(name).split("-")[0]: record for name, record in records().items()}
+    assert {name: record["status"] for name, record in by_method.items()} == {
+        "maximum": "done", "raises": "failed", "skips": "skipped",
+    }  # fmt: skip
+    assert "ZeroDivisionError" in str(by_method["raises"]["traceback"])
+    assert by_method["raises"]["result"] is None
+    assert "skipped: needs a retrained network" in Path("results/sample/clouds/README.md").read_text()
+
+
+def test_an_interrupted_run_goes_on_where_it_was(call: Call, monkeypatch: pytest.MonkeyPatch):
+    real, ran = runner.run_cell, []
+
+    def killed(cell: Cell, report: object = None) -> object:
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(cell.method)
+        return real(cell, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "run_cell", killed)
+    assert run(call, "--methods", "det,dtt,maximum,msat").exit_code == 130
+    first = {file: file.stat().st_mtime_ns for file in Path("results").glob("**/*.json")}
+    assert len(first) == 2
+    monkeypatch.setattr(runner, "run_cell", lambda cell, report: (ran.append(cell.method), real(cell, report))[1])
+    assert run(call, "--methods", "det,dtt,maximum,msat").exit_code == 0
+    assert ran == ["det", "dtt", "maximum", "msat"]
+    assert first.items() <= {file: file.stat().st_mtime_ns for file in Path("results").glob("**/*.json")}.items()
+
+
+def test_what_changes_a_result_is_measured_again(call: Call):
+    run(call, "--methods", "maximum")
+    (file,) = Path("results").glob("**/*.json")
+    for change in (["--limit", "30"], ["--calibration", "64"], ["--epochs", "3"]):
+        before = file.read_text()
+        assert run(call, "--methods", "maximum", *change).exit_code == 0
+        assert file.read_text() != before
+        again = file.read_text()
+        run(call, "--methods", "maximum", *change)
+        assert file.read_text() == again
+    file.write_text(file.read_text()[:100])
+    assert run(call, "--methods", "maximum").exit_code == 0
+    assert read_record(file) is not None
+
+
+def test_a_limit_is_said_in_the_tables(call: Call):
+    run(call, "--methods", "maximum", "--limit", "30")
+    assert "30 of 90 (the first 30 of a seeded shuffle" in Path("results/sample/clouds/README.md").read_text()
+
+
+def test_report_rebuilds_the_same_bytes(call: Call):
+    run(call, "--methods", "maximum,msat,skips")
+    folder = Path("results/sample/clouds")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    for path in folder.glob("*.*"):
+        path.unlink()
+    assert call("report").exit_code == 0
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
+def test_verify_measures_again(call: Call):
+    run(call, "--methods", "repeated", "--seeds", "1", "--epochs", "3", "--limit", "60")
+    (file,) = Path("results").glob("**/*.json")
+    same = call("verify", str(file), "--plugin", str(PLUGIN))
+    assert (same.exit_code, same.stdout) == (0, "the same counts\n")
+    fields = json.loads(file.read_text())
+    fields["result"]["correct"][0] += 1
+    file.write_text(json.dumps(fields))
+    assert call("verify", str(file), "--plugin", str(PLUGIN)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--methods", "mast"], "unknown method 'mast': did you mean msat"),
+        (["--methods", "kappa:fractoin=0.2"], "unknown parameter of method 'kappa' 'fractoin': did you mean fraction"),
+        (["--methods", "kappa:fraction"], "has no value"),
+        (["--methods", "kappa:fraction=lots"], "of the wrong type"),
+        (["--methods", "msat:units=metres"], "unknown value of msat:units 'metres'"),
+        (["--methods", ","], "names no method"),
+        (["--model", "mpl"], "did you mean mlp"),
+        (["--steps", "0"], "STEPS must be at least 1, got 0"),
+        (["--limit", "-1"], "LIMIT must be at least 1"),
+        (["--profile", "ful"], "unknown profile 'ful': did you mean full"),
+        (["--backend", "folder"], "unknown backend 'folder': did you mean folded"),
+        (["--engine", "rai"], "unknown engine"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--profile", "full"], "clouds are not there"),
+        (["--model", "dead", "--methods", "maximum"], "never fires"),
+        (["--model", "smooth"], "(Tanh) follows a ReLU and is not linear"),
+        (["--plugin", "nowhere.py"], "nowhere.py is not a Python file"),
+    ],
+)
+def test_mistakes_take_one_sentence_and_exit_code_2(call: Call, arguments: list[str], text: str):
+    done = run(call, *arguments)
+    assert done.exit_code == 2, done.output
+    assert text in done.stderr
+    assert "Traceback" not in done.output
+    assert not any(record["result"] for record in records().values())
+
+
+def test_an_unknown_task_gets_suggestions(call: Call):
+    done = call("run", "--task", "speach")
+    assert done.exit_code == 2
+    assert "unknown task 'speach': did you mean speech?" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_named(call: Call, tmp_path: Path):
+    run(call, "--methods", "maximum")
+    (file,) = (tmp_path / "cache" / "checkpoints").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:50])
+    open_bench.cache_clear()
+    done = run(call, "--methods", "msat")
+    assert done.exit_code == 2
+    assert file.name in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("import msat\n1 / 0\n", "bad.py, line 2: ZeroDivisionError: division by zero."),
+        ("def f(:\n", "bad.py, line 1: "),
+        (PLUGIN.read_text().replace('"clouds"', '"digits"'), "task 'digits' is defined twice"),
+    ],
+)
+def test_a_plugin_that_breaks_is_named(call: Call, tmp_path: Path, source: str, text: str):
+    (tmp_path / "bad.py").write_text(source)
+    done = call("run", "--task", "digits", "--plugin", "bad.py")
+    assert done.exit_code == 2
+    assert text in done.stderr
+
+
+def test_list_is_quick_and_imports_no_torch():
+    code = "import sys, benchmarks.cli as c; c.app(['list'], standalone_mode=False); assert 'torch' not in sys.modules"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    assert "speech" in done.stdout
+    assert "fraction=0.5" in done.stdout
+
+
+def test_the_list_names_what_the_registry_holds():
+    entries, known = read([PLUGIN]), registry((str(PLUGIN),))
+    assert {e.name for e in entries if e.kind == "task"} == set(known.tasks)
+    assert {e.name for e in entries if e.kind == "method"} == set(known.methods)
+    for entry in entries:
+        if entry.kind == "method":
+            assert [name for name, _ in entry.parameters] == list(known.methods[entry.name].defaults)
+
+
+def test_parameters_are_parsed():
+    choices = choose_methods(registry(), "kappa:fraction=0.3, msat:units=normalised;dtt=false,kappa:fraction=0.5")
+    assert [choice.parameters for choice in choices] == [
+        (("fraction", 0.3),), (("dtt", False), ("units", "normalised")), (),
+    ]  # fmt: skip
+    assert [parse(text) for text in ("1", "True", "false", "a-b", "(1, 2)")] == [1, True, False, "a-b", (1, 2)]
+
+
+@pytest.mark.usefixtures("call")
+def test_cells_travel():
+    options = Options(plugins=(str(PLUGIN),))
+    cells = grid(Setting("clouds", "mlp", options), choose_methods(options.registry, "repeated,kappa:fraction=0.3"))
+    assert [cell.repetition for cell in cells] == [0, 1, 2, 0]
+    assert pickle.loads(pickle.dumps(cells)) == cells
+    assert len({cell.file for cell in cells}) == 4
+
+
+@pytest.mark.usefixtures("call")
+def test_results_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch):
+    options = Options(plugins=(str(PLUGIN),))
+    setting = Setting("clouds", "mlp", options)
+    cell = Cell(setting, "msat", (), 8)
+    whole = runner.run_cell(cell)
+    monkeypatch.setattr("benchmarks.bench.STATE_VALUES", 7 * 27)
+    parts = runner.run_cell(cell)
+    assert whole.result is not None and parts.result is not None
+    assert parts.result.correct == whole.result.correct
+    assert parts.result.events == whole.result.events
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_new_plugins_pass_the_check(call: Call, kind: str):
+    assert call("new", kind, f"my-{kind}").exit_code == 0
+    done = call("check", f"my_{kind}.py")
+    assert (done.exit_code, done.stdout) == (0, f"{kind} my-{kind}: ok\n")
+    for bad in ([kind, f"my-{kind}"], [kind, "My Method"], ["mehtod", "x"]):
+        assert call("new", *bad).exit_code == 2
+
+
+def test_check_finds_faults(call: Call):
+    done = call("check", str(PLUGIN))
+    assert done.exit_code == 1
+    assert "method raises: ZeroDivisionError" in done.stdout
+    assert "network 'smooth'" in done.stdout or "Tanh" in done.stdout

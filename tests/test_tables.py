@@ -1,0 +1,86 @@
+"""Tables are functions of records: the same bytes each time, nothing for a cell that failed, foreign text escaped."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.markdown import escape, number, percent, steps
+from benchmarks.records import Result, write
+from benchmarks.report import page, report_all, report_task
+from benchmarks.tables import energy_frame, sections, site_numbers, sites
+from tests.making import make_record as make
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path):
+    for folder, order in (("a", [0, 1, 2]), ("b", [2, 0, 1])):
+        for seed in order:
+            write(make(seed=seed, stochastic=True), tmp_path / folder / "sample" / "clouds" / "mlp" / f"x-s{seed}.json")
+        report_all(tmp_path / folder)
+    names = sorted(path.name for path in (tmp_path / "a" / "sample" / "clouds").glob("*.*"))
+    assert names == ["README.md", "accuracy.csv", "energy.csv", "latency.csv", "sites.csv"]
+    for name in names:
+        a, b = ((tmp_path / f / "sample" / "clouds" / name).read_bytes() for f in "ab")
+        assert a == b
+        assert len(a) > 50
+
+
+def test_a_failed_cell_is_never_a_number():
+    text = page(sections([make(), make(method="broken", status="failed", reason="one by | zero")]))
+    (line,) = [line for line in text.splitlines() if line.startswith("| broken") and "one by" in line]
+    cells = [cell.strip() for cell in line.replace(r"\|", "").strip("|").split("|")]
+    assert cells[1] == "**failed: one by  zero**"
+    assert set(cells[2:]) == {"–"}
+    rest = [other for other in text.splitlines() if other.startswith("| broken") and other != line]
+    assert len(rest) == 2
+    assert not any(char.isdigit() for other in rest for char in other)
+
+
+def test_one_failed_seed_takes_the_whole_row():
+    (part,) = sections([make(seed=0), make(seed=1, status="skipped", reason="no")])
+    assert part.rows[0].results == []
+    assert part.rows[0].fault == "skipped: no"
+
+
+def test_records_of_different_inputs_or_weights_stand_apart():
+    apart = sections([make(), make(method="b", weights="other"), make(method="c", tested=5)])
+    assert [len(part.rows) for part in apart] == [1, 1, 1]
+
+
+def test_rows_come_by_settled_latency():
+    slow = make(method="a-slow", correct=[0, 0, 0, 8])
+    quick = make(method="z-quick", correct=[8, 8, 8, 8])
+    never = make(method="b-never", correct=[8, 8, 8, 0])
+    (part,) = sections([never, slow, quick])
+    assert [row.label for row in part.rows] == ["z-quick", "a-slow", "b-never"]
+
+
+def test_published_rows_are_marked():
+    text = page(sections([make(profile="full")]))
+    assert "never ranked" in text
+    assert "| A \\[paper\\] " in text
+
+
+def test_sin_and_energy_by_hand():
+    record = make()
+    result = record.result
+    assert isinstance(result, Result)
+    numbers = site_numbers(sites(result)[0], 2)
+    assert numbers == pytest.approx({"sin_ratio": 0.2, "ans": 1.5, "confidence": 0.75, "relative_error": 0.02})
+    frame = energy_frame(sections([record])[0])
+    at_end = frame[frame["at"] == "T"].iloc[0]
+    # 40 events for 10 inputs, 100 + 20 multiply-accumulates of which 100 come first; 4 steps of 5 neurons, 3 additions.
+    assert at_end["paper_pj"] == pytest.approx(4.6 * 100 + 0.9 * 4)
+    assert at_end["strict_pj"] == pytest.approx(4.6 * 100 + 0.9 * 4 + 0.9 * 4 * 5 * 3)
+    assert at_end["ann_pj"] == pytest.approx(4.6 * 120)
+
+
+def test_a_folder_without_records_gives_no_page(tmp_path: Path):
+    assert report_task(tmp_path) == (None, [])
+
+
+def test_texts():
+    assert escape("a|b <i>*x*\n`y` & [z](http://a)") == r"a\|b &lt;i&gt;\*x\* \`y\` &amp; \[z\](http://a)"
+    assert percent([91], 100) == "91.0 (83.8–95.2)"
+    assert percent([90, 92, 94], 100) == "92.0 ± 2.0"
+    assert [steps([4]), steps([4, 8]), steps([4, None]), steps([])] == ["4", "6 (4–8)", "–", "–"]
+    assert [number(0), number(12.345), number(12345), number(3.2e-5)] == ["0", "12.3", "12.3 k", "3.20e-05"]
