@@ -1,0 +1,110 @@
+"""Event-driven simulation on a CPU: a stage costs what its spikes cost, not what its connections would."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msat.backends.base import Backend, Session, Traffic
+from msat.backends.events_stages import FusedRunner, PoolRunner, Runner, TorchRunner, fusible
+from msat.backends.events_synapses import Synapses
+from msat.backends.folded import Folded, FoldedSession
+from msat.backends.kernels import NoCompiler, library
+from msat.network import Network, SpikingNetwork
+from msat.pooling import LateralInhibitionPool
+
+CHUNK = 16
+"""Steps in a chunk: enough for weights to stay in the cache, few enough for the lists to stay there too."""
+LIST_BUDGET = 1 << 28
+"""Most neurons x steps x inputs in one stage's lists; they take 4 to 12 bytes each where neurons fire."""
+log = logging.getLogger(__name__)
+
+
+class Events(Backend):
+    """Event lists between stages; dense where that is faster; the `folded` backend where no compiler is at hand.
+
+    Args:
+        chunk: steps in a chunk; None chooses.
+    """
+
+    name = "events"
+
+    def __init__(self, chunk: int | None = None) -> None:
+        self.chunk = chunk
+
+    def open(self, network: SpikingNetwork) -> Session:
+        on_cpu = network.network.example.device.type == "cpu"
+        if not on_cpu or any(stage.population.window for stage in network.stages):
+            return Folded(self.chunk).open(network)
+        try:
+            library()
+        except NoCompiler as reason:
+            log.warning("events backend: %s; the folded backend runs instead.", reason)
+            return Folded(self.chunk).open(network)
+        return EventsSession(network, self.chunk)
+
+
+class EventsSession(Session):
+    """One runner for each stage; a stage that the kernels cannot hold is run by the folded session."""
+
+    def __init__(self, network: SpikingNetwork, chunk: int | None) -> None:
+        super().__init__(network)
+        self.chunk = chunk
+        self.folded = FoldedSession(network, chunk)
+        self.currents, self.outputs = shapes(network.network)
+        self.runners: list[Runner | None] = []
+        self.blocks: dict[int, int] = {}
+        for position in range(len(network.stages)):
+            self.runners.append(self._runner(position))
+
+    def chunk_steps(self, batch: int) -> int:
+        return self.chunk or max(1, min(CHUNK, LIST_BUDGET // (batch * self.folded.largest)))
+
+    def close_batch(self) -> None:
+        self.folded.close_batch()
+
+    def advance(
+        self, position: int, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        runner = self.runners[position]
+        chosen = self.folded if runner is None else None
+        if chosen:
+            return chosen.advance(position, sources, state, samples, first, count)
+        assert runner is not None
+        return runner.advance(sources, state, samples, first, count)
+
+    def _runner(self, position: int) -> Runner | None:
+        stage = self.network.stages[position]
+        sources, population = stage.stage.sources, stage.population
+        shape, output = self.currents[position], self.outputs[position]
+        if max(len(shape), len(output)) > 3:
+            return None
+        first = self.runners[sources[0]] if len(sources) == 1 and sources[0] >= 0 else None
+        if isinstance(population, LateralInhibitionPool) and isinstance(stage.stage.synapses, torch.nn.Identity) and first:
+            self.blocks[position] = self.blocks[sources[0]]
+            return PoolRunner(population, first, self.blocks[position], shape, output)
+        runners = [self.runners[source] if source >= 0 else None for source in sources]
+        scales = [runner.scale if runner else None for runner in runners]
+        incoming = [self.outputs[source] for source in sources]
+        synapses = Synapses(stage, incoming, scales, shape)
+        self.blocks[position] = synapses.tile
+        constant = self._constant(position) if stage.stage.constant else None
+        if fusible(population) and not (constant and self.network.constant_once):
+            return FusedRunner(synapses, population, shape, constant)  # type: ignore[arg-type]
+        return TorchRunner(synapses, population, shape, output, constant)
+
+    def _constant(self, position: int) -> Any:
+        def currents(sources: Sequence[Traffic], first: int, count: int) -> Tensor:
+            return self.folded._constant(position, sources, first, count)
+
+        return currents
+
+
+def shapes(network: Network) -> tuple[dict[int, tuple[int, ...]], dict[int, tuple[int, ...]]]:
+    """Return one input's shapes of every stage's current, and of every stage's output and every constant of the front."""
+    currents, outputs = {}, {-1 - k: tuple(c.shape[1:]) for k, c in enumerate(network.front(network.example))}
+    for position, current, output in network.trace(network.example):
+        currents[position], outputs[position] = tuple(current.shape[1:]), tuple(output.shape[1:])
+    return currents, outputs

@@ -1,0 +1,104 @@
+"""Spikes of one stage and chunk as event lists, in buffers that are allocated once and reused by every chunk."""
+
+import ctypes
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msat.backends.base import Traffic
+from msat.backends.events_plan import spread
+from msat.backends.kernels import library
+from msat.backends.kernels.structs import SPARE, Array, Lists, address, room
+
+
+class Buffer:
+    """Memory for one stage's lists.
+
+    Args:
+        shape: one input's neurons.
+        block: channels in a list.
+        graded: whether each event has a value of its own.
+        counted: whether each event has a spike count of its own.
+    """
+
+    def __init__(self, shape: tuple[int, ...], block: int, graded: bool, counted: bool = False) -> None:
+        self.shape, self.block = shape, block
+        self.channels, self.height, self.width = spread(shape)
+        self.blocks = -(-self.channels // block)
+        self.kinds = {"code": np.uint32} | ({"value": np.float32} if graded else {})
+        self.kinds |= {"count": np.float32} if counted else {}
+        self.arrays: dict[str, Array] = {}
+        self.streams = 0
+
+    def lists(self, batch: int, steps: int) -> Lists:
+        """Return lists for a chunk; what the last chunk held is overwritten."""
+        streams, pixels = batch * self.blocks * steps, self.height * self.width
+        if streams > self.streams:
+            self.streams = streams
+            each = pixels * self.block + SPARE
+            self.arrays = {name: room((streams, each), kind) for name, kind in self.kinds.items()}
+            self.arrays["start"] = room((streams, pixels + 1), np.uint32)
+        pointers = [address(self.arrays.get(name)) for name in ("start", "code", "value", "count")]
+        return Lists(*pointers, self.channels, self.height, self.width, self.block, self.blocks, steps)
+
+
+class EventTraffic(Traffic):
+    """Event lists of B inputs and T steps; good until the same stage runs its next chunk.
+
+    Args:
+        buffer: where the lists lie.
+        lists: their addresses.
+        batch: B.
+        scale: value of an event by channel, float32 [C], for binary spikes; None for graded ones.
+    """
+
+    def __init__(self, buffer: Buffer, lists: Lists, batch: int, scale: Tensor | None) -> None:
+        self.buffer, self.lists, self.batch, self.scale = buffer, lists, batch, scale
+        self.steps = int(lists.steps)
+        self._events: int | None = None
+
+    def events(self) -> int:
+        """Return how many events there are."""
+        if self._events is None:
+            used = self.batch * self.buffer.blocks * self.steps
+            self._events = int(self.buffer.arrays["start"][:used, -1].sum(dtype=np.int64))
+        return self._events
+
+    def density(self) -> float:
+        """Return the share of neurons and steps with an event."""
+        return self.events() / (self.batch * self.steps * math.prod(self.buffer.shape))
+
+    def frames(self, begin: int, end: int, lists: Lists | None = None, scale: Tensor | None = None) -> Tensor:
+        """Return the outputs of some steps as [end - begin, B, ...], channels last in memory."""
+        b = self.buffer
+        dense = torch.empty(end - begin, self.batch, b.height, b.width, b.channels)
+        values = self.scale if scale is None else scale
+        library().run_densify(
+            ctypes.byref(lists or self.lists), begin, end, self.batch,
+            ctypes.c_void_p(None if values is None else values.data_ptr()), ctypes.c_void_p(dense.data_ptr()),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        if len(b.shape) == 3:
+            return dense.permute(0, 1, 4, 2, 3)
+        return dense[:, :, 0].permute(0, 1, 3, 2) if len(b.shape) == 2 else dense[:, :, 0, 0]
+
+    def output(self) -> Tensor:
+        return self.frames(0, self.steps)
+
+    def spikes(self) -> Tensor:
+        counts = Lists.from_buffer_copy(self.lists)
+        counts.value = self.lists.count
+        return self.frames(0, self.steps, counts, torch.ones(self.buffer.channels))
+
+    def weighted(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        weights = weight.double().cpu().reshape(self.buffer.channels, -1)
+        by_channel = not torch.equal(weights, weights[:1].expand_as(weights))
+        laid = (weights.T if by_channel else weights[0]).contiguous()
+        spikes, events = torch.zeros(2, self.batch, self.steps, dtype=torch.float64)
+        library().run_weigh(
+            ctypes.byref(self.lists), self.batch, ctypes.c_void_p(laid.data_ptr()), int(by_channel),
+            ctypes.c_void_p(spikes.data_ptr()), ctypes.c_void_p(events.data_ptr()), torch.get_num_threads(),
+        )  # fmt: skip
+        return spikes.sum(0), events.sum(0)

@@ -1,0 +1,233 @@
+"""One stage under the event backend: fused with its neuron, through the neuron's PyTorch step, as a pool of lists, or dense."""
+
+import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msat.adaptive import AdaptiveState, AdaptiveThreshold
+from msat.backends.base import DenseTraffic, Traffic
+from msat.backends.events_lists import Buffer, EventTraffic
+from msat.backends.events_pack import Floats, by_tile, per_neuron
+from msat.backends.events_plan import spread
+from msat.backends.events_synapses import GATHER, SCAN, Synapses, channels_first, channels_last
+from msat.backends.kernels import library
+from msat.backends.kernels.structs import PAIR, Adaptive, Pool, Stage, address, aligned, room
+from msat.network import Readout
+from msat.neurons import Emission, IntegrateAndFire, Neuron
+from msat.pooling import LateralInhibitionPool, SpikingPool
+from msat.task import CHAIN
+
+Constant = Callable[[Sequence[Traffic], int, int], Tensor]
+"""Currents [T, B, ...] of a stage that no spike reaches; computed once per batch."""
+
+
+class Runner(ABC):
+    """Advances one stage; `scale` is the value of its events by channel, None where each has its own."""
+
+    scale: Tensor | None = None
+
+    @abstractmethod
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        """Run `count` steps after the first `first`; see `Session.advance`."""
+
+
+class FusedState(NamedTuple):
+    """State inside the kernels' buffers, which the next chunk changes in place."""
+
+    v: Floats
+    mean: Floats | None
+    t: int
+
+
+class FusedRunner(Runner):
+    """Synapses, neuron and compaction in one pass over a chunk (IF and MSAT).
+
+    Args:
+        synapses: what feeds the neurons.
+        neuron: `fusible` returned True for it.
+        shape: one input's neurons.
+        constant: currents of a constant stage, else None.
+    """
+
+    def __init__(self, synapses: Synapses, neuron: Neuron, shape: tuple[int, ...], constant: Constant | None) -> None:
+        self.synapses, self.neuron, self.constant = synapses, neuron, constant
+        self.extent, tile = spread(shape), synapses.tile
+        self.theta, theta_step = per_neuron(neuron.threshold, self.extent, tile, fill=1.0)
+        initial, _ = per_neuron(neuron.initial + torch.zeros(1, *shape), self.extent, tile)
+        self.rest = initial
+        # A threshold per neuron gives every event its own value, which the adaptive kernel sends.
+        self.kind = "if" if isinstance(neuron, IntegrateAndFire) and not theta_step else "adaptive"
+        if self.kind == "if":
+            single = self.theta.reshape(-1)[: shape[0]]
+            self.scale = torch.from_numpy(single.copy())
+        self.buffer = Buffer(shape, tile, graded=self.kind != "if")
+        self.arrays: dict[str, Floats] = {}
+        self.job = Stage(theta=address(self.theta), theta_step=theta_step)
+        synapses.prepare(self.job)
+        if isinstance(neuron, AdaptiveThreshold):
+            self.job.adaptive = constants(neuron)
+
+    def start(self, state: Any, samples: Tensor) -> FusedState:
+        """Return the start state in the kernels' layout: at rest, or what a warm-up pass left."""
+        batch = len(samples)
+        if not self.arrays or len(self.arrays["v"]) < batch:
+            self.arrays = {name: room((batch, *self.rest.shape), np.float32) for name in ("v", "mean")}
+        v, mean = self.arrays["v"][:batch], self.arrays["mean"][:batch]
+        v[...] = self.rest if state is None else by_tile(state.v, self.extent, self.synapses.tile)
+        if self.kind == "adaptive":
+            mean[...] = by_tile(state.mean, self.extent, self.synapses.tile) if isinstance(state, AdaptiveState) else 0
+        return FusedState(v, mean, state.t if isinstance(state, AdaptiveState) else 0)
+
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        held = state if isinstance(state, FusedState) else self.start(state, samples)
+        job, batch = self.job, len(samples)
+        lists = self.buffer.lists(batch, count)
+        job.batch, job.begin, job.end, job.first = batch, 0, count, held.t
+        job.v, job.mean, job.out = address(held.v), address(held.mean), lists
+        job.adaptive.samples = address(samples)
+        if self.constant:
+            self.scan(self.constant(sources, first, count)[:1], 0)
+        elif self.synapses.listen(sources):
+            self.synapses.run(job, self.kind, GATHER)
+        else:
+            size = self.synapses.steps_at_once(batch)
+            for begin in range(0, count, size):
+                job.begin, job.end = begin, min(begin + size, count)
+                currents = self.synapses.dense(sources, job.begin, job.end)
+                self.scan(currents, currents[0].numel())
+        return EventTraffic(self.buffer, lists, batch, self.scale), held._replace(t=held.t + count)
+
+    def scan(self, currents: Tensor, step: int) -> None:
+        """Feed currents [T or 1, B, ...] to the neurons, `step` values from one time step to the next."""
+        laid = channels_last(currents)
+        self.job.current, self.job.current_time = laid.data_ptr(), step
+        self.synapses.run(self.job, self.kind, SCAN)
+
+
+def fusible(population: object) -> bool:
+    """Return whether the kernels know this neuron."""
+    if type(population) is IntegrateAndFire:
+        return population.reset == "soft" and not population.strict
+    return type(population) is AdaptiveThreshold and population.det_input == "x"
+
+
+def constants(neuron: AdaptiveThreshold) -> Adaptive:
+    """Return MSAT's constants as the kernels take them."""
+    p, f = neuron.parameters or CHAIN, neuron.confidence
+    return Adaptive(
+        p.tau_mp, p.tau_rd, p.alpha, p.k_a, 1 / p.k_i, 1 / p.C, neuron.dtt, neuron.det, neuron.units == "normalised",
+        0 if f is None else {"sent": 1, "gated": 2}[f.reset], f.steps if f else 0, 1 - f.p if f else 0.0, f.key if f else 0,
+    )  # fmt: skip
+
+
+class TorchRunner(Runner):
+    """Event synapses, then the population's own PyTorch code, then its outputs as lists; a readout stays dense."""
+
+    def __init__(self, synapses: Synapses, population: Any, shape: tuple[int, ...], output: tuple[int, ...], constant: Constant | None) -> None:  # fmt: skip
+        self.synapses, self.population, self.constant = synapses, population, constant
+        self.shape, self.output = shape, output
+        self.silent = isinstance(synapses.stage.stage.rule, Readout)
+        self.buffers: dict[bool, Buffer] = {}
+        self.job = Stage()
+        synapses.prepare(self.job)
+        self.pass_job = Stage(tile=synapses.tile, tiles=synapses.tiles)
+        self.pass_job.channels, self.pass_job.height, self.pass_job.width = spread(output)
+
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        batch, listening = len(samples), not self.constant and self.synapses.listen(sources)
+        size = count if self.silent else min(count, self.synapses.steps_at_once(batch))
+        traffic: EventTraffic | None = None
+        for begin in range(0, count, size):
+            end = min(begin + size, count)
+            currents = self.currents(sources, listening, batch, (begin, end), first)
+            state = self.population.start(currents[0], samples) if state is None else state
+            emission, state = self.population.scan(currents, state)
+            if self.silent:
+                return DenseTraffic(emission), state
+            traffic = self.compact(emission, traffic, batch, begin, end, count)
+        assert traffic is not None
+        return traffic, state
+
+    def currents(
+        self, sources: Sequence[Traffic], listening: bool, batch: int, span: tuple[int, int], first: int
+    ) -> Tensor:
+        """Return the currents of steps begin .. end of the chunk: [T, B, ...]."""
+        begin, end = span
+        if self.constant:
+            return self.constant(sources, first + begin, end - begin)
+        if not listening:
+            dense = self.synapses.dense(sources, begin, end)
+            return dense.contiguous() if isinstance(self.population, SpikingPool) else dense
+        sink = torch.empty(end - begin, batch, self.job.height * self.job.width, self.job.channels)
+        self.job.batch, self.job.begin, self.job.end, self.job.sink = batch, begin, end, sink.data_ptr()
+        self.synapses.run(self.job, "current", GATHER)
+        return channels_first(sink, self.shape)
+
+    def compact(
+        self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, end: int, count: int
+    ) -> EventTraffic:
+        """Append the outputs of steps begin .. end to the chunk's lists."""
+        counted = emission.events is not None
+        if traffic is None:
+            buffer = self.buffers.setdefault(counted, Buffer(self.output, self.synapses.tile, True, counted))
+            traffic = EventTraffic(buffer, buffer.lists(batch, count), batch, None)
+        job, output = self.pass_job, channels_last(emission.output)
+        spikes = channels_last(emission.events.to(output)) if emission.events is not None else None
+        job.batch, job.begin, job.end, job.out = batch, begin, end, traffic.lists
+        job.current, job.current_time, job.spikes = output.data_ptr(), output[0].numel(), address(spikes)
+        self.synapses.run(job, "pass", SCAN)
+        return traffic
+
+
+class PoolRunner(Runner):
+    """Lateral inhibition among lists: only windows that an event reaches are looked at."""
+
+    def __init__(self, population: LateralInhibitionPool, source: Runner, block: int, shape: tuple[int, ...], output: tuple[int, ...]) -> None:  # fmt: skip
+        self.scale = source.scale
+        windows = population.windows
+        self.buffer = Buffer(output, block, graded=self.scale is None)
+        self.job = Pool(
+            kernel=PAIR(*windows.kernel), stride=PAIR(*windows.stride),
+            padding=PAIR(*windows.padding), dilation=PAIR(*windows.dilation),
+        )  # fmt: skip
+        kind = np.float32 if self.scale is None else np.int32
+        self.blank = self.accounts(spread(shape), spread(output), windows).astype(kind)
+        self.account: Any = None
+
+    def accounts(self, shape: tuple[int, int, int], output: tuple[int, int, int], windows: Any) -> np.ndarray:
+        """Return empty accounts [pixels, 1, window]: places outside the map are so low that they never win."""
+        (_, h, w), (_, high, wide), (kh, kw) = shape, output, windows.kernel
+        y = np.arange(high)[:, None] * windows.stride[0] - windows.padding[0] + np.arange(kh) * windows.dilation[0]
+        x = np.arange(wide)[:, None] * windows.stride[1] - windows.padding[1] + np.arange(kw) * windows.dilation[1]
+        inside = ((y >= 0) & (y < h))[:, None, :, None] & ((x >= 0) & (x < w))[None, :, None, :]
+        return np.where(inside.reshape(high * wide, 1, kh * kw), 0.0, -1.0e9)
+
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        source, batch = sources[0], len(samples)
+        assert isinstance(source, EventTraffic)
+        if state is None:
+            shape = (batch, self.buffer.blocks, len(self.blank), self.buffer.block, self.blank.shape[-1])
+            if self.account is None or len(self.account) < batch:
+                self.account = room(shape, self.blank.dtype)
+            self.account[:batch] = self.blank
+        lists = self.buffer.lists(batch, count)
+        self.job.source, self.job.out, self.job.begin, self.job.end = source.lists, lists, 0, count
+        self.job.account = address(self.account)
+        library().run_pool(ctypes.byref(self.job), batch, torch.get_num_threads())
+        return EventTraffic(self.buffer, lists, batch, self.scale), ()
+
+
+__all__ = ["Constant", "FusedRunner", "PoolRunner", "Runner", "TorchRunner", "aligned", "fusible"]

@@ -1,0 +1,71 @@
+// The library's plain C interface: picks the kernel for a stage and shares (tile, image) pairs among threads.
+#include <atomic>
+#include <thread>
+
+#include "pools.h"
+
+// Runs work(i) for i < count on `threads` threads. Threads are made anew for each call (about 10 us): no pool to compete with torch's.
+template <class Work>
+static void share(int64_t count, int threads, Work work) {
+    std::atomic<int64_t> next{0};
+    auto run = [&] {
+        for (int64_t i; (i = next++) < count;) work(i);
+    };
+    std::vector<std::thread> helpers;
+    for (int k = 1; k < threads && k < count; k++) helpers.emplace_back(run);
+    run();
+    for (auto& helper : helpers) helper.join();
+}
+
+using Kernel = void (*)(const Stage&, int image, int tile);
+enum Source { GATHER, SCAN };
+
+template <template <int> class Neuron, int NV>
+static Kernel kernel_for(int source, bool graded) {
+    if (source == SCAN) return scan<Neuron, NV, false>;
+    return graded ? gather<Neuron, NV, true> : gather<Neuron, NV, false>;
+}
+
+template <template <int> class Neuron>
+static Kernel kernel_for(int source, int vectors, bool graded) {
+    if (vectors == 1) return kernel_for<Neuron, 1>(source, graded);
+    if (vectors == 2) return kernel_for<Neuron, 2>(source, graded);
+    if (vectors == 4) return kernel_for<Neuron, 4>(source, graded);
+    return kernel_for<Neuron, 8>(source, graded);
+}
+
+extern "C" {
+
+int lanes() { return LANES; }
+int stage_size() { return sizeof(Stage); }
+
+void run_stage(const Stage* s, int neuron, int source, int graded, int threads) {
+    const int vectors = s->tile / LANES;
+    Kernel kernel = neuron == 0   ? kernel_for<IntegrateAndFire>(source, vectors, graded)
+                    : neuron == 1 ? kernel_for<AdaptiveThreshold>(source, vectors, graded)
+                    : neuron == 2 ? kernel_for<Current>(source, vectors, graded)
+                                  : nullptr;
+    if (neuron == 3) kernel = vectors == 1 ? scan<Pass, 1, false> : vectors == 2 ? scan<Pass, 2, false>
+                              : vectors == 4 ? scan<Pass, 4, false> : scan<Pass, 8, false>;
+    // Tile outermost: its weights stay in the cache for all images.
+    share(int64_t(s->tiles) * s->batch, threads, [&](int64_t i) { kernel(*s, int(i % s->batch), int(i / s->batch)); });
+}
+
+void run_pool(const Pool* q, int batch, int threads) {
+    auto kernel = q->in.value ? inhibit<float> : inhibit<int32_t>;
+    share(int64_t(q->out.blocks) * batch, threads, [&](int64_t i) { kernel(*q, int(i % batch), int(i / batch)); });
+}
+
+void run_densify(const Lists* in, int begin, int end, int batch, const float* scale, float* frames, int threads) {
+    share(batch, threads, [&](int64_t image) { densify(*in, begin, end, batch, int(image), scale, frames); });
+}
+
+void run_weigh(const Lists* in, int batch, const double* weight, int by_channel, double* spikes, double* events, int threads) {
+    share(batch, threads,
+          [&](int64_t image) { weigh(*in, int(image), weight, by_channel, spikes + image * in->steps, events + image * in->steps); });
+}
+
+void run_functions(const float* x, float* exponential, float* plus, int64_t n) {
+    for (int64_t i = 0; i + LANES <= n; i += LANES) store(exponential + i, exp(load(x + i))), store(plus + i, softplus(load(x + i)));
+}
+}

@@ -1,0 +1,78 @@
+// Vectors of the machine's own width (AVX-512, AVX2, NEON), from the compiler's vector types; exp and softplus on them.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int LANES = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef float vec_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t uvec_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline vec load(const float* p) { return *(const vec_any*)p; }
+static inline void store(float* p, vec x) { *(vec_any*)p = x; }
+static inline uvec load(const uint32_t* p) { return *(const uvec_any*)p; }
+static inline void store(uint32_t* p, uvec x) { *(uvec_any*)p = x; }
+static inline vec all(float x) { return x - vec{}; }
+static inline vec larger(vec a, vec b) { return a > b ? a : b; }
+static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+
+// One bit per lane of a comparison; the only place where the instruction set is named.
+static inline uint32_t bits(ivec yes) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    return _mm512_movepi32_mask((__m512i)yes);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)yes);
+#else
+    uint32_t mask = 0;
+    for (int lane = 0; lane < LANES; lane++) mask |= uint32_t(yes[lane] & 1) << lane;
+    return mask;
+#endif
+}
+
+static inline ivec lanes_of(uint32_t mask) {
+    ivec yes;
+    for (int lane = 0; lane < LANES; lane++) yes[lane] = -int32_t(mask >> lane & 1);
+    return yes;
+}
+
+// exp(x), relative error 1.2e-7: 2^n times a polynomial of degree 6 in the remainder (Cephes expf); saturates beyond +-87.
+static inline vec exp(vec x) {
+    x = smaller(larger(x, all(-87.f)), all(87.f));
+    const vec magic = all(12582912.f);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    vec shifted = x * 1.44269504f + magic;
+    ivec n = (ivec)shifted - (ivec)magic;
+    vec whole = shifted - magic;
+    vec r = x - whole * 0.693359375f;
+    r = r + whole * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return (p * r * r + r + 1.f) * (vec)((n + 127) << 23);
+}
+
+// ln(1 + exp(z)), relative error 1.9e-7: max(z, 0) + 2 atanh(u / (2 + u)) with u = exp(-|z|).
+static inline vec softplus(vec z) {
+    vec u = exp(z > 0.f ? -z : z);
+    vec s = u / (u + 2.f), s2 = s * s;
+    vec p = s2 * (2.f / 13) + 2.f / 11;
+    p = p * s2 + 2.f / 9;
+    p = p * s2 + 2.f / 7;
+    p = p * s2 + 2.f / 5;
+    p = p * s2 + 2.f / 3;
+    p = p * s2 + 2.f;
+    return larger(z, vec{}) + p * s;
+}
