@@ -71,10 +71,13 @@ class SquaredError(ThresholdRule):
     def threshold(self, site: Site, steps: int) -> Tensor:
         rows = grouped(site.a, self.per)
         top = rows.amax(1)
-        best, best_error = top.clone(), torch.full_like(top, float("inf"))
+        if self.per == "layer":
+            rows = rows[rows > 0].view(1, -1)  # a silent neuron has no error under any threshold
+        moments = Moments(rows)
+        best, best_error = top.clone(), torch.full_like(top, float("inf"), dtype=torch.float64)
         for i in range(95):
             theta = top * (1 - 0.01 * i)
-            error = quantisation_error(rows, theta.clamp(min=1e-12).unsqueeze(1), steps, self.cap)
+            error = moments.quantisation_error(theta.clamp(min=1e-12), steps, self.cap)
             better = error < best_error
             best, best_error = torch.where(better, theta, best), torch.where(better, error, best_error)
         return with_floor(spread(best, site.a, self.per))
@@ -88,3 +91,28 @@ def quantised(a: Tensor, theta: Tensor, steps: int, cap: int = 1) -> Tensor:
 def quantisation_error(rows: Tensor, theta: Tensor, steps: int, cap: int = 1) -> Tensor:
     """Return the mean squared error of `quantised` for each row [groups, samples] with thresholds [groups, 1]."""
     return (rows - quantised(rows, theta, steps, cap)).square().mean(1)
+
+
+class Moments:
+    """Activations [groups, samples] sorted once, with running sums, so that a threshold's error needs one look at each level."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.sorted = rows.sort(1).values
+        start = rows.new_zeros(len(rows), 1, dtype=torch.float64)
+        self.sums = torch.cat([start, self.sorted.cumsum(1, dtype=torch.float64)], 1)
+        self.squares = self.sorted.square().sum(1, dtype=torch.float64)
+
+    def quantisation_error(self, theta: Tensor, steps: int, cap: int = 1) -> Tensor:
+        """Return the sum of squared differences to `quantised` for each row's threshold [groups]: float64 [groups].
+
+        All values from level j = theta j / T on are rounded down to at least j; adding up what each level adds to the
+        quantised value q gives sum (a - q)^2 = sum a^2 + sum_j (q_j^2 - q_(j-1)^2) n_j - 2 theta/T sum_j S_j, where n_j
+        values of sum S_j lie at or above level j.
+        """
+        unit = theta.unsqueeze(1) / steps
+        j = torch.arange(1, cap * steps + 1, device=theta.device)
+        first = torch.searchsorted(self.sorted, unit * j)
+        above = self.sums[:, -1:] - self.sums.gather(1, first)
+        count = self.sorted.shape[1] - first
+        width = unit.double()
+        return self.squares + (width.square() * (2 * j - 1) * count - 2 * width * above).sum(1)

@@ -25,7 +25,7 @@ from msat.network import Network, Relu, SpikingNetwork
 from msat.neurons import Burst, IntegrateAndFire, Neuron
 from msat.signed import SignedIntegrateAndFire
 from msat.simulation import Chunk, Observer, simulate, tensor_batches
-from msat.thresholds import Maximum, SquaredError
+from msat.thresholds import Maximum, Moments, SquaredError, quantisation_error
 from msat.tracing import trace
 from msat.walk import Walk, walked_inputs
 from msat.weight_calibration import WeightCalibration
@@ -169,6 +169,14 @@ def test_opt_adds_the_shift_at_conversion() -> None:
 
 
 # B8
+
+
+@pytest.mark.parametrize(("steps", "cap"), [(1, 1), (7, 1), (32, 4)])
+def test_fast_quantisation_error_equals_the_formula(steps: int, cap: int) -> None:
+    rows = torch.randn(5, 400, generator=torch.Generator().manual_seed(9), dtype=torch.float64).clamp(min=0)
+    theta = rows.amax(1) * torch.tensor([1.0, 0.8, 0.5, 0.2, 0.06], dtype=torch.float64)
+    error = Moments(rows).quantisation_error(theta, steps, cap) / 400
+    torch.testing.assert_close(error, quantisation_error(rows, theta.unsqueeze(1), steps, cap))
 
 
 def test_calibration_none_is_opt(small: tuple[nn.Module, Tensor]) -> None:
