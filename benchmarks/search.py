@@ -24,7 +24,7 @@ from benchmarks.cells import Options, Setting
 from msat.backends import Folded
 from msat.calibration import Calibration
 from msat.conversion import convert
-from msat.corrections import BiasCalibration, PotentialCalibration
+from msat.corrections import BiasCalibration
 from msat.errors import UserError
 from msat.method import Axes, Initial, Method
 from msat.multithreshold import HybridMultiThreshold, MultiThreshold
@@ -43,15 +43,21 @@ THRESHOLDS: dict[str, ThresholdRule] = {
     "Gaussian": Gaussian(4),
     "LTB": LocallyBalanced(),
 }
-NEURONS: dict[str, tuple[Neuron, bool]] = {
-    "IF": (IntegrateAndFire(), False),
-    "burst 4": (Burst(cap=4), False),
-    "multi-threshold 4": (MultiThreshold(members=4), False),
-    "multi-threshold 4, differential": (MultiThreshold(members=4), True),
-    "hybrid 4": (HybridMultiThreshold(members=4), False),
+NEURONS: dict[str, tuple[Neuron, bool, tuple[str, ...]]] = {
+    "IF": (IntegrateAndFire(), False, ("0", "θ/2", "shift")),
+    "burst 4": (Burst(cap=4), False, ("0", "θ/2", "shift")),
+    "multi-threshold 4": (MultiThreshold(members=4), False, ("0", "θ/16")),
+    "multi-threshold 4, differential": (MultiThreshold(members=4), True, ("0", "θ/16")),
+    "hybrid 4": (HybridMultiThreshold(members=4), False, ("0", "θ/16")),
 }
-STARTS: dict[str, tuple[float, bool]] = {"0": (0.0, False), "θ/2": (0.5, False), "θ/16": (1 / 16, False), "shift": (0.0, True)}
-CORRECTIONS = {"none": (), "bias": (BiasCalibration(),), "potential": (PotentialCalibration(),)}
+"""Neuron, whether it is fed with changes, and the starts that suit it; θ/16 is half of the smallest of four members."""
+STARTS: dict[str, tuple[float, bool]] = {
+    "0": (0.0, False),
+    "θ/2": (0.5, False),
+    "θ/16": (1 / 16, False),
+    "shift": (0.0, True),
+}
+CORRECTIONS = {"none": (), "bias": (BiasCalibration(),)}
 POOLS = {"inhibition": LateralInhibition(), "before neuron": BeforeNeuron()}
 
 
@@ -77,7 +83,13 @@ class FinalAnswers(Observer):
 def candidates() -> Iterator[Candidate]:
     """Yield every legal point of the grid."""
     for names in product(THRESHOLDS, NEURONS, STARTS, CORRECTIONS, POOLS):
-        threshold, (neuron, differential), (fraction, shift) = THRESHOLDS[names[0]], NEURONS[names[1]], STARTS[names[2]]
+        threshold, (neuron, differential, starts), (fraction, shift) = (
+            THRESHOLDS[names[0]],
+            NEURONS[names[1]],
+            STARTS[names[2]],
+        )
+        if names[2] not in starts:
+            continue
         try:
             axes = Axes(
                 threshold, neuron, Initial(fraction), shift, CORRECTIONS[names[3]], POOLS[names[4]],
@@ -101,7 +113,9 @@ def agreement(candidate: Candidate, network: Network, fit: Tensor, judge: Tensor
     return sum(shares) / len(shares)
 
 
-def rank(pool: Sequence[Candidate], settings: Sequence[Setting], inputs: int) -> list[tuple[float, Candidate, list[float]]]:
+def rank(
+    pool: Sequence[Candidate], settings: Sequence[Setting], inputs: int
+) -> list[tuple[float, Candidate, list[float]]]:
     """Return (mean score, candidate, score per network), best first."""
     scores: list[list[float]] = [[] for _ in pool]
     for setting in settings:
@@ -118,16 +132,24 @@ def rank(pool: Sequence[Candidate], settings: Sequence[Setting], inputs: int) ->
 def main(arguments: Sequence[str]) -> None:
     """Run the rounds and print the best of each."""
     small = Options(calibration=256)
-    rounds = [([Setting(small, "digits", "cnn"), Setting(small, "digits", "resnet")], 128, 40)]
-    rounds.append(([Setting(small, "cifar100", "vgg-small"), Setting(small, "cifar100", "resnet-small")], 128, 12))
+    rounds = [([Setting("digits", "cnn", small)], 64, 60)]
+    rounds.append(([Setting("cifar100", "vgg-small", small), Setting("cifar100", "resnet-small", small)], 96, 10))
     if arguments:
         full = Options(profile="full", data=Path(arguments[0]), calibration=256, epochs=12)
-        rounds.append(([Setting(full, "cifar10", "resnet20-he")], 128, 6))
+        rounds.append(([Setting("cifar10", "resnet20-he", full)], 128, 6))
     pool = list(candidates())
     for settings, inputs, keep in rounds:
         ranked = rank(pool, settings, inputs)
         print(f"\n{len(pool)} candidates, {inputs} judged calibration inputs of each network, T = {STEPS}\n")
-        columns = ["threshold", "neuron", "start", "correction", "pool", "mean", *(f"{s.task} {s.model}" for s in settings)]
+        columns = [
+            "threshold",
+            "neuron",
+            "start",
+            "correction",
+            "pool",
+            "mean",
+            *(f"{s.task} {s.model}" for s in settings),
+        ]
         rows = [[*c.name, f"{100 * mean:.1f}", *(f"{100 * s:.1f}" for s in scores)] for mean, c, scores in ranked[:12]]
         print(tabulate(rows, columns, tablefmt="github", disable_numparse=True), flush=True)
         pool = [candidate for _, candidate, _ in ranked[:keep]]
