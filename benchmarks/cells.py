@@ -24,7 +24,7 @@ class Options:
     profile: Profile = "sample"
     data: Path | None = None
     device: str = "cpu"
-    backend: str = "folded"
+    backend: str = "events"
     steps: int | None = None
     limit: int | None = None
     epochs: int | None = None

@@ -45,7 +45,7 @@ def run_command(
     seed: Annotated[int, typer.Option(help="Base seed.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Train so long instead of the recipe's epochs.")] = None,
     calibration: Annotated[int, typer.Option(help="Calibration inputs.")] = 512,
-    backend: Annotated[str, typer.Option(help="Simulation backend.")] = "folded",
+    backend: Annotated[str, typer.Option(help="Simulation backend: events, folded or step.")] = "events",
     engine: Annotated[str, typer.Option(help="Where cells run.")] = "local",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.")] = None,
     plugin: Plugins = None,
