@@ -12,6 +12,9 @@ from benchmarks.cells import Cell
 from benchmarks.records import Record
 from msat.training import Progress as Training
 
+PLAIN_SECONDS = 10.0
+"""Without a terminal, training says so little that a long one still fits a log."""
+
 
 class Display:
     """Tells of cells as they end.
@@ -26,7 +29,7 @@ class Display:
         self.total = total
         self.done = 0
         self.measured = 0
-        self.started = time.monotonic()
+        self.started = self.told = time.monotonic()
         self.bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             console=self.console, transient=True, disable=not self.console.is_terminal,
@@ -54,7 +57,8 @@ class Display:
         )
         if self.console.is_terminal:
             self.bar.update(self.job, description=text)
-        else:
+        elif time.monotonic() - self.told > PLAIN_SECONDS:
+            self.told = time.monotonic()
             self.say(text)
 
     def cell(self, cell: Cell, record: Record, was_there: bool) -> None:

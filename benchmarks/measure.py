@@ -21,7 +21,7 @@ from msat.network import MaxPool, Relu, SpikingNetwork
 from msat.observers import Accuracy, Activity, Diagnostics, SiteDiagnosis, checkpoints
 from msat.simulation import simulate, tensor_batches
 
-DIAGNOSED = 128
+DIAGNOSED = 64
 """Most calibration inputs on which SIN and conversion error are counted."""
 SNAPSHOT_VALUES = 60_000_000
 """Most values that the diagnostics of one batch hold: 240 MB."""

@@ -51,7 +51,8 @@ def run(
         UserError: what was asked for does not exist; nothing has been run.
     """
     check_machine(options, engine, threads)
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     choices = choose_methods(options.registry, methods)
     plan = [(setting, grid(setting, choices)) for setting in settings(options, tasks, models)]
     tally = Tally()

@@ -266,3 +266,11 @@ def test_check_finds_faults(call: Call):
     assert done.exit_code == 1
     assert "method raises: ZeroDivisionError" in done.stdout
     assert "network 'smooth'" in done.stdout or "Tanh" in done.stdout
+
+
+def test_the_readme_s_method_works(call: Call, tmp_path: Path):
+    text = (PLUGIN.parents[1] / "README.md").read_text(encoding="utf-8")
+    source = text.split("```python\n")[1].split("```")[0]
+    assert len(source.splitlines()) <= 30
+    (tmp_path / "deviations.py").write_text(source)
+    assert call("check", "deviations.py").stdout == "method deviations: ok\n"
