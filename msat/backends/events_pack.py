@@ -14,16 +14,19 @@ Floats = NDArray[np.float32]
 
 
 class Packed:
-    """The convolutions of one stage for the gather kernel.
+    """The convolutions of one stage as the gather or the scatter kernel reads them.
 
     Args:
         expression: chains of the stage.
         scales: value of a binary event by channel, for each source; None for graded sources.
         channels: output channels.
         tile: channels that one pass of the kernel computes.
+        scatter: for the scatter kernel.
     """
 
-    def __init__(self, expression: Expression, scales: Sequence[Tensor | None], channels: int, tile: int) -> None:
+    def __init__(
+        self, expression: Expression, scales: Sequence[Tensor | None], channels: int, tile: int, scatter: bool
+    ) -> None:
         self.tile, self.tiles = tile, -(-channels // tile)
         self.terms = [chain for chain in expression.chains if chain.convolution]
         self.shortcuts = [chain for chain in expression.chains if not chain.convolution]
@@ -32,8 +35,13 @@ class Packed:
         self.lows = [low for _, low in blocks]
         sizes = [block.shape[1] * block.shape[2] for block, _ in blocks]
         self.first = np.cumsum([0, *sizes])
-        parts = [block.reshape(self.tiles, -1, tile) for block, _ in blocks]
-        self.weight = aligned(np.concatenate([*parts, np.zeros((self.tiles, 1, tile), np.float32)], 1))
+        self.runs = [runs(chain) for chain in self.terms]
+        if scatter:
+            parts = [by_channel(block, chain) for (block, _), chain in zip(blocks, self.terms, strict=True)]
+        else:
+            parts = [block.reshape(self.tiles, -1, tile) for block, _ in blocks]
+            parts.append(np.zeros((self.tiles, 1, tile), np.float32))
+        self.weight = aligned(np.concatenate(parts, 1))
         self.rows = int(self.first[-1])
 
 
@@ -63,6 +71,23 @@ def rows_of(chain: Chain, scale: Tensor | None, channels: int, tile: int) -> tup
                 at = c * narrow - int(low[t])
                 rows[t, :, at : at + narrow, begin - t * tile : end - t * tile] = part
     return rows.numpy(), low
+
+
+def runs(chain: Chain) -> NDArray[np.int32]:
+    """Return where the taps of each residue of (column + padding) modulo the stride begin: [stride + 1]."""
+    assert chain.convolution is not None
+    width, stride = chain.convolution.kernel[1], chain.convolution.stride[1]
+    return np.cumsum([0, *(len(range(phase, width, stride)) for phase in range(stride))]).astype(np.int32)
+
+
+def by_channel(block: Floats, chain: Chain) -> Floats:
+    """Reorder rows [tiles, taps, span, tile] by (input channel, ky, residue, output column): [tiles, span * taps, tile]."""
+    assert chain.convolution is not None
+    (height, width), stride = chain.convolution.kernel, chain.convolution.stride[1]
+    order = [kx for phase in range(stride) for kx in reversed(range(phase, width, stride))]
+    tiles, _, span, tile = block.shape
+    taps = block.reshape(tiles, height, width, span, tile)[:, :, order].transpose(0, 3, 1, 2, 4)
+    return np.ascontiguousarray(taps).reshape(tiles, -1, tile)
 
 
 def per_neuron(values: Tensor, shape: tuple[int, int, int], tile: int, fill: float = 0.0) -> tuple[Floats, int]:

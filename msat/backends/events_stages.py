@@ -14,7 +14,7 @@ from msat.backends.base import DenseTraffic, Traffic
 from msat.backends.events_lists import Buffer, EventTraffic
 from msat.backends.events_pack import Floats, by_tile, per_neuron
 from msat.backends.events_plan import spread
-from msat.backends.events_synapses import GATHER, SCAN, Synapses, channels_first, channels_last
+from msat.backends.events_synapses import SCAN, Synapses, channels_first, channels_last
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import PAIR, Adaptive, Pool, Stage, address, aligned, room
 from msat.network import Readout
@@ -97,7 +97,7 @@ class FusedRunner(Runner):
         if self.constant:
             self.scan(self.constant(sources, first, count)[:1], 0)
         elif self.synapses.listen(sources):
-            self.synapses.run(job, self.kind, GATHER)
+            self.synapses.run(job, self.kind)
         else:
             size = self.synapses.steps_at_once(batch)
             for begin in range(0, count, size):
@@ -171,7 +171,7 @@ class TorchRunner(Runner):
             return dense.contiguous() if isinstance(self.population, SpikingPool) else dense
         sink = torch.empty(end - begin, batch, self.job.height * self.job.width, self.job.channels)
         self.job.batch, self.job.begin, self.job.end, self.job.sink = batch, begin, end, sink.data_ptr()
-        self.synapses.run(self.job, "current", GATHER)
+        self.synapses.run(self.job, "current")
         return channels_first(sink, self.shape)
 
     def compact(

@@ -16,9 +16,11 @@ from msat.backends.kernels.structs import PAIR, Shortcut, Stage, Term, address
 from msat.network import SpikingStage
 
 NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3}
-GATHER, SCAN = 0, 1
+GATHER, SCAN, SCATTER = 0, 1, 2
 FRAME_BUDGET = 4_000_000
 """Most values in a tensor of currents; beyond it the last-level cache no longer helps (performance.md 1-2)."""
+
+SCATTER_CHANNELS = 64
 
 # Cost of the kernels in cycles (benchmarks/speed measures them; only ratios matter).
 ROW, ROW_VECTOR, PIXEL, DENSE = 2.0, 1.8, 60.0, 1.25
@@ -42,12 +44,14 @@ class Synapses:
         self.tile = tile_for(self.channels)
         self.tiles = -(-self.channels // self.tile)
         self.packed: Packed | None = None
+        self.kernel = SCAN
         try:
             expression = plan(stage.stage.synapses, shapes)
             self._check(expression, shape)
         except Unmatched:
             return
-        self.packed = Packed(expression, scales, self.channels, self.tile)
+        self.kernel = SCATTER if self._short(expression) else GATHER
+        self.packed = Packed(expression, scales, self.channels, self.tile, self.kernel == SCATTER)
         self.bias, self.bias_step = self._bias(expression, len(shape))
         self.graded = any(scales[chain.source] is None for chain in self.packed.terms)
         self.dense_cost = DENSE / lanes() * sum(self._macs(chain) for chain in self.packed.terms)
@@ -61,6 +65,14 @@ class Synapses:
                 raise Unmatched("a map too wide for the event codes")
             if not chain.convolution and (chain.extent or chain.shape[0], height, width) != self.shape:
                 raise Unmatched("a shortcut that broadcasts")
+
+    def _short(self, expression: Expression) -> bool:
+        """Return whether to scatter: few channels, so that lists are short, and windows of several pixels."""
+        layers = [chain.convolution for chain in expression.chains if chain.convolution]
+        narrow = self.tile <= 4 * lanes() and self.channels <= SCATTER_CHANNELS
+        return narrow and any(layer.kernel != (1, 1) for layer in layers) and all(
+            layer.dilation[1] == 1 and layer.kernel[0] <= 64 for layer in layers
+        )
 
     def _bias(self, expression: Expression, dims: int) -> tuple[Floats, int]:
         total = torch.zeros(1, *[1] * dims)
@@ -78,15 +90,16 @@ class Synapses:
         """Build the C structs of terms and shortcuts; their sources are filled in for each chunk."""
         assert self.packed is not None
         self.terms = (Term * max(1, len(self.packed.terms)))()
-        for term, chain, span, first, low in zip(
-            self.terms, self.packed.terms, self.packed.spans, self.packed.first, self.packed.lows, strict=False
+        p = self.packed
+        for term, chain, span, first, low, run in zip(
+            self.terms, p.terms, p.spans, p.first, p.lows, p.runs, strict=False
         ):
             layer = chain.convolution
             assert layer is not None
             term.kernel, term.stride = PAIR(*layer.kernel), PAIR(*layer.stride)
             term.padding, term.dilation = PAIR(*layer.padding), PAIR(*layer.dilation)
             term.pool, term.size = PAIR(*chain.pool), PAIR(*chain.shape[1:])
-            term.span, term.row, term.low = span, int(first), address(low)
+            term.span, term.row, term.low, term.run = span, int(first), address(low), address(run)
         self.cuts = (Shortcut * max(1, len(self.packed.shortcuts)))()
         self.values = [self.scales[chain.source] for chain in self.packed.shortcuts]
         for cut, chain, value in zip(self.cuts, self.packed.shortcuts, self.values, strict=False):
@@ -124,7 +137,9 @@ class Synapses:
         tiles = max(1.0, self.tiles / layer.groups)
         return events * reached * tiles * (ROW + ROW_VECTOR * self.tile / lanes())
 
-    def run(self, job: Stage, neuron: str, source: int) -> None:
+    def run(self, job: Stage, neuron: str, source: int | None = None) -> None:
+        """Run a job on event lists, or on currents in memory for the source SCAN."""
+        source = self.kernel if source is None else source
         graded = self.packed is not None and self.graded
         library().run_stage(ctypes.byref(job), NEURONS[neuron], source, int(graded), torch.get_num_threads())
 

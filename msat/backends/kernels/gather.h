@@ -16,16 +16,18 @@ static inline std::vector<Stream> streams_of(const Lists& lists, int image) {
     return all;
 }
 
-// Appends events from .. to as weight rows: column / pool * span + channel + base. Whole vectors: no branch for short lists.
+// Appends events from .. to as weight rows: column / pool * span + channel + base. Whole vectors, the first unasked: short lists branch nowhere.
 template <bool GRADED>
 static inline int append_rows(const Stream& in, uint32_t from, uint32_t to, uint32_t reciprocal, uint32_t span, uint32_t base,
                               Scratch& out, int m) {
-    for (uint32_t i = from; i < to; i += LANES) {
+    uint32_t i = from;
+    do {
         uvec code = load(in.code + i);
         uvec column = (code >> 16) * reciprocal >> 16;
         store(out.rows.data() + m + (i - from), column * span + (code & 0xffff) + base);
         if (GRADED) store(out.values.data() + m + (i - from), in.value ? load(in.value + i) : all(1.f));
-    }
+        i += LANES;
+    } while (__builtin_expect(i < to, false));
     return m + int(to - from);
 }
 

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "pools.h"
+#include "scatter.h"
 
 // Runs work(i) for i < count on `threads` threads. Threads are made anew for each call (about 10 us): no pool to compete with torch's.
 template <class Work>
@@ -18,11 +19,13 @@ static void share(int64_t count, int threads, Work work) {
 }
 
 using Kernel = void (*)(const Stage&, int image, int tile);
-enum Source { GATHER, SCAN };
+enum Source { GATHER, SCAN, SCATTER };
 
 template <template <int> class Neuron, int NV>
 static Kernel kernel_for(int source, bool graded) {
     if (source == SCAN) return scan<Neuron, NV, false>;
+    if constexpr (NV <= 4)
+        if (source == SCATTER) return graded ? scatter<Neuron, NV, true> : scatter<Neuron, NV, false>;
     return graded ? gather<Neuron, NV, true> : gather<Neuron, NV, false>;
 }
 

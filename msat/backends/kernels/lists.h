@@ -36,7 +36,7 @@ struct Term {
     int32_t span;        // input channels that one tile of output channels reads (all of them without groups)
     int32_t row;         // first weight row of this term
     const int32_t* low;  // [tiles]: first input channel of each tile
-    const int32_t* run;  // [stride x]: for scatter, where each phase's taps begin (see scatter.h)
+    const int32_t* run;  // [stride x + 1]: for scatter, where the taps of each residue of x + padding begin
 };
 
 // An identity shortcut: every stride-th pixel, channels moved up by `offset`.
@@ -62,7 +62,7 @@ struct Stage {
     int32_t terms, shortcuts, rows;  // weight rows of a tile, without the zero row at its end
     const Term* term;
     const Shortcut* shortcut;
-    const float* weight;  // gather [tiles, rows + 1, tile]; scatter: see scatter.h
+    const float* weight;  // gather [tiles, rows + 1, tile] by (ky, kx, channel); scatter [tiles, rows, tile] by (channel, ky, run)
     const float* bias;    // [tiles, pixels or 1, tile]
     int64_t bias_step;    // 0 or tile: from one pixel's bias to the next
     const float* current;  // currents in memory instead of terms: [T or 1, B, pixels, channels]

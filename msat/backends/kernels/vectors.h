@@ -24,11 +24,17 @@ static inline vec load(const float* p) { return *(const vec_any*)p; }
 static inline void store(float* p, vec x) { *(vec_any*)p = x; }
 static inline uvec load(const uint32_t* p) { return *(const uvec_any*)p; }
 static inline void store(uint32_t* p, uvec x) { *(uvec_any*)p = x; }
+static inline uvec count_up() {
+    uvec n;
+    for (int lane = 0; lane < LANES; lane++) n[lane] = lane;
+    return n;
+}
 static inline vec all(float x) { return x - vec{}; }
 static inline vec larger(vec a, vec b) { return a > b ? a : b; }
 static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
 
-// One bit per lane of a comparison; the only place where the instruction set is named.
+// The instruction set is named in these two functions only.
+// One bit per lane of a comparison.
 static inline uint32_t bits(ivec yes) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     return _mm512_movepi32_mask((__m512i)yes);
@@ -38,6 +44,19 @@ static inline uint32_t bits(ivec yes) {
     uint32_t mask = 0;
     for (int lane = 0; lane < LANES; lane++) mask |= uint32_t(yes[lane] & 1) << lane;
     return mask;
+#endif
+}
+
+// Writes the lanes whose bits are set side by side and returns how many; up to LANES values behind them are overwritten.
+template <class V, class T>
+static inline int compress(T* to, uint32_t mask, V values) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)mask, (__m512i)values));
+    return __builtin_popcount(mask);
+#else
+    int n = 0;
+    for (; mask; mask &= mask - 1) to[n++] = values[__builtin_ctz(mask)];
+    return n;
 #endif
 }
 
