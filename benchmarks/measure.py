@@ -75,7 +75,7 @@ def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], wat
     size = bench.batch_size(network, steps)
     with watch.phase("simulate"):
         simulate(network, bench.batches(size), steps, [accuracy, activity], backend)
-    diagnostics = Diagnostics(network.network, steps, at)
+    diagnostics = Diagnostics(network.network, steps, at, differential=network.constant_once)
     held = 2 * len(at) * sum(math.prod(shape) for shape in network.network.shapes())
     with watch.phase("diagnose"):
         batches = tensor_batches(bench.calibration[:DIAGNOSED], max(1, min(size, 32, SNAPSHOT_VALUES // held)))

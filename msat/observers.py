@@ -36,13 +36,14 @@ class Accuracy(Observer):
         if not isinstance(chunk.stage.stage.rule, Readout):
             return
         predictions = chunk.traffic.output().argmax(-1).cpu()
-        right = predictions == self.labels[chunk.samples]
+        samples = chunk.samples.cpu()
+        right = predictions == self.labels[samples]
         steps = slice(chunk.first, chunk.first + len(predictions))
         self.correct[steps] += right.sum(1)
-        self.agree[steps] += (predictions == self.answers[chunk.samples]).sum(1)
+        self.agree[steps] += (predictions == self.answers[samples]).sum(1)
         for t, bits in self.bits.items():
             if chunk.first < t <= chunk.first + len(predictions):
-                bits[chunk.samples] = right[t - chunk.first - 1]
+                bits[samples] = right[t - chunk.first - 1]
 
     def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
         self.seen += len(samples)
@@ -132,10 +133,15 @@ class Diagnostics(Observer):
         network: the ANN as the conversion arranged it.
         steps: T.
         at: steps to keep; the checkpoints by default.
+        differential: outputs are changes of an estimate (`SpikingNetwork.constant_once`), so that what is sent at step t
+            moves the mean by 1/t of it.
     """
 
-    def __init__(self, network: Network, steps: int, at: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, network: Network, steps: int, at: Sequence[int] | None = None, differential: bool = False
+    ) -> None:
         self.network = network
+        self.differential = differential
         self.steps = list(at) if at is not None else checkpoints(steps)
         width = len(self.steps)
         self.sites = {
@@ -150,12 +156,15 @@ class Diagnostics(Observer):
             return
         output, spikes = chunk.traffic.output(), chunk.traffic.spikes().abs()
         p, first = chunk.position, chunk.first
+        if self.differential:
+            times = torch.arange(first + 1, first + 1 + len(output)).to(output)
+            output = output / times.view(-1, *[1] * (output.dim() - 1))
         done = 0
         for index, t in enumerate(self.steps):
             if first < t <= first + len(output):
                 self._add(p, output[done : t - first], spikes[done : t - first])
                 done = t - first
-                self.snapshots[p, index] = (self.fired[p].clone(), self.sent[p] / t)
+                self.snapshots[p, index] = (self.fired[p].clone(), self.sent[p] / (1 if self.differential else t))
         self._add(p, output[done:], spikes[done:])
 
     def _add(self, position: int, output: Tensor, spikes: Tensor) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines import constant, mmse, msat
-from msat.backends import Backend, Folded, Step
+from baselines import burst, constant, dcgs, mmse, msat, snm, tsc
+from msat.backends import Backend, Events, Folded, Step
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.errors import UserError
@@ -200,3 +200,30 @@ def test_silent_site_is_refused() -> None:
     inputs = torch.randn(8, 3)
     with pytest.raises(UserError, match="site '1' never fires on the 8 calibration inputs"):
         converted(constant.maximum(), model, inputs)
+
+
+def test_diagnosis_decodes_differential_outputs(small: tuple[nn.Module, Tensor]) -> None:
+    """What a differential neuron sends is a change: its estimate, not the mean of what it sent, is near the activation."""
+    model, inputs = small
+    network = converted(dcgs.dcgs(), model, inputs, 16)
+    observer = Diagnostics(network.network, 16, differential=network.constant_once)
+    simulate(network, tensor_batches(inputs, 24), 16, [observer], Folded(5))
+    assert all(site.relative_error(-1) < 0.01 for site in observer.sites.values())
+
+
+@pytest.mark.parametrize("method", [tsc.tsc(), snm.snm(), burst.burst()], ids=ids)
+def test_backends_count_the_same_events(method: Method, small: tuple[nn.Module, Tensor]) -> None:
+    """Events that are not the non-zero outputs (TSC), signed and counted ones."""
+    model, inputs = small
+    network = converted(method, model, inputs)
+    found = []
+    for backend in (Step(), Folded(), Events()):
+        activity = Activity(fan_out(network.network), 20)
+        simulate(network, tensor_batches(inputs, 10), 20, [activity], backend)
+        found.append(
+            [
+                (site.spikes[-1], site.synaptic_events[-1], site.synaptic_spikes[-1])
+                for site in activity.sites().values()
+            ]
+        )
+    assert found[0] == found[1] == found[2]

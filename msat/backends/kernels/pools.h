@@ -80,11 +80,13 @@ static void weigh(const Lists& in, int image, const double* weight, bool by_chan
             const Stream s = in.stream(image, g, t);
             for (int64_t p = 0; p < in.pixels(); p++) {
                 const uint32_t from = s.start[p], to = s.start[p + 1];
-                if (!by_channel) sent += weight[p] * (to - from);
-                if (!by_channel && !s.count) continue;
+                if (!by_channel && !s.count) {
+                    sent += weight[p] * (to - from);
+                    continue;
+                }
                 for (uint32_t i = from; i < to; i++) {
                     const double w = by_channel ? weight[p * in.channels + (s.code[i] & 0xffff)] : weight[p];
-                    if (by_channel) sent += w;
+                    if (!s.count || s.count[i] != 0) sent += w;  // an output may repeat what no spike announces (TSC)
                     if (s.count) counted += w * (s.count[i] < 0 ? -s.count[i] : s.count[i]);
                 }
             }
