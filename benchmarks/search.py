@@ -1,15 +1,15 @@
 """Searches the axes for combinations that nobody has published, judged on calibration inputs alone.
 
 The calibration inputs (training data without labels) are halved: thresholds and corrections are fitted on the first half,
-and a candidate's score is its agreement with the ANN's own answers on the second, averaged over T = 2, 4, 8, 16. No
-label and no test input is read. Candidates are halved from round to round, each round on more or larger networks.
+and a candidate's score is its agreement with the ANN's own answers on the second, averaged over T = 2, 4, 8, 16; equals are
+ordered by the error of their logits. No label and no test input is read. Each round keeps the best for harder networks.
 
     python -m benchmarks.search [DATA]
 """
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from baselines.dcgs import Gaussian
 from baselines.ltb import LocallyBalanced
 from benchmarks.bench import Bench, open_bench
 from benchmarks.cells import Options, Setting
-from msat.backends import Folded
+from msat.backends import Events
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.corrections import BiasCalibration
@@ -69,15 +69,30 @@ class Candidate:
     axes: Axes
 
 
-class FinalAnswers(Observer):
-    """The class that is predicted after the last step, for each input."""
+@dataclass(frozen=True, order=True)
+class Score:
+    """How near a candidate's answers are to the ANN's; larger is better."""
 
-    def __init__(self, inputs: int) -> None:
-        self.answers = torch.full((inputs,), -1)
+    agreement: float
+    """Share of inputs answered alike."""
+    closeness: float
+    """Minus the relative squared error of the logits, both centred and scaled to unit length."""
+
+
+class FinalScores(Observer):
+    """The readout after the last step: [N, classes]."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+        self.last: Tensor | None = None
 
     def see(self, chunk: Chunk) -> None:
         if isinstance(chunk.stage.stage.rule, Readout):
-            self.answers[chunk.samples] = chunk.traffic.output()[-1].argmax(-1)
+            self.last = chunk.traffic.output()[-1]
+
+    def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
+        if self.last is not None:
+            self.parts.append(self.last)
 
 
 def candidates() -> Iterator[Candidate]:
@@ -100,59 +115,81 @@ def candidates() -> Iterator[Candidate]:
         yield Candidate(names, axes)
 
 
-def agreement(candidate: Candidate, network: Network, fit: Tensor, judge: Tensor, bench: Bench) -> float:
-    """Return the mean over `STEPS` of the share of judged inputs [n, ...] on which the spiking network answers as the ANN."""
-    answers = torch.cat([network(part).argmax(1) for part in judge.split(32)])
+def judge(candidate: Candidate, network: Network, fit: Tensor, inputs: Tensor, bench: Bench) -> Score:
+    """Return the mean score over `STEPS` on judged inputs [n, ...] after conversion with the inputs `fit`."""
+    wanted = torch.cat([network(part) for part in inputs.split(32)])
     method = Method("candidate", "", "", candidate.axes, {})
-    shares = []
+    alike, near = 0.0, 0.0
     for steps in STEPS:
         spiking = convert(method, Calibration(network, fit, steps, 0, bench.spec.adaptive))
-        observer = FinalAnswers(len(judge))
-        simulate(spiking, tensor_batches(judge, 32), steps, [observer], Folded())
-        shares.append((observer.answers == answers).double().mean().item())
-    return sum(shares) / len(shares)
+        observer = FinalScores()
+        simulate(spiking, tensor_batches(inputs, 32), steps, [observer], Events())
+        found = torch.cat(observer.parts)
+        alike += (found.argmax(1) == wanted.argmax(1)).double().mean().item() / len(STEPS)
+        near -= (_unit(found) - _unit(wanted)).square().sum(1).mean().item() / len(STEPS)
+    return Score(alike, near)
 
 
-def rank(
-    pool: Sequence[Candidate], settings: Sequence[Setting], inputs: int
-) -> list[tuple[float, Candidate, list[float]]]:
-    """Return (mean score, candidate, score per network), best first."""
-    scores: list[list[float]] = [[] for _ in pool]
+def _unit(logits: Tensor) -> Tensor:
+    centred = logits - logits.mean(1, keepdim=True)
+    return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-9)
+
+
+def rank(pool: Sequence[Candidate], settings: Sequence[Setting], inputs: int) -> list[tuple[Candidate, list[Score]]]:
+    """Return candidates with their score on each network, best mean first."""
+    scores: list[list[Score]] = [[] for _ in pool]
     for setting in settings:
         bench = open_bench(setting)
-        fit, judge = bench.calibration[: len(bench.calibration) // 2], bench.calibration[-inputs:]
+        fit, judged = bench.calibration[: len(bench.calibration) // 2], bench.calibration[-inputs:]
         for number, candidate in enumerate(pool):
-            scores[number].append(agreement(candidate, bench.network, fit, judge, bench))
+            scores[number].append(judge(candidate, bench.network, fit, judged, bench))
             if number % 20 == 0:
                 print(f"{setting.task} {setting.model}: {number} of {len(pool)}", file=sys.stderr, flush=True)
-    rows = [(sum(score) / len(score), candidate, score) for score, candidate in zip(scores, pool, strict=True)]
-    return sorted(rows, key=lambda row: -row[0])
+    return sorted(zip(pool, scores, strict=True), key=lambda row: mean(row[1]), reverse=True)
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """Return the mean over networks."""
+    return Score(
+        sum(s.agreement for s in scores) / len(scores),
+        sum(s.closeness for s in scores) / len(scores),
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the rounds and print the best of each."""
     small = Options(calibration=256)
-    rounds = [([Setting("digits", "cnn", small)], 64, 60)]
-    rounds.append(([Setting("cifar100", "vgg-small", small), Setting("cifar100", "resnet-small", small)], 96, 10))
+    rounds = [([Setting("cifar100", "vgg-small", small)], 64, 40)]
+    rounds.append(([Setting("cifar100", "resnet-small", small), Setting("speech", "m5-small", small)], 96, 10))
     if arguments:
-        full = Options(profile="full", data=Path(arguments[0]), calibration=256, epochs=12)
-        rounds.append(([Setting("cifar10", "resnet20-he", full)], 128, 6))
+        full = Options(profile="full", data=Path(arguments[0]), calibration=256)
+        rounds.append(
+            (
+                [
+                    Setting("cifar10", "resnet20-he", replace(full, epochs=12)),
+                    Setting("speech", "m5", replace(full, epochs=24)),
+                ],
+                96,
+                6,
+            )
+        )
     pool = list(candidates())
     for settings, inputs, keep in rounds:
         ranked = rank(pool, settings, inputs)
         print(f"\n{len(pool)} candidates, {inputs} judged calibration inputs of each network, T = {STEPS}\n")
-        columns = [
-            "threshold",
-            "neuron",
-            "start",
-            "correction",
-            "pool",
-            "mean",
-            *(f"{s.task} {s.model}" for s in settings),
+        networks = [f"{s.task} {s.model}" for s in settings]
+        columns = ["threshold", "neuron", "start", "correction", "pool", "agreement", "logit error", *networks]
+        rows = [
+            [
+                *candidate.name,
+                f"{100 * mean(scores).agreement:.1f}",
+                f"{-mean(scores).closeness:.4f}",
+                *(f"{100 * s.agreement:.1f}" for s in scores),
+            ]
+            for candidate, scores in ranked[:16]
         ]
-        rows = [[*c.name, f"{100 * mean:.1f}", *(f"{100 * s:.1f}" for s in scores)] for mean, c, scores in ranked[:12]]
         print(tabulate(rows, columns, tablefmt="github", disable_numparse=True), flush=True)
-        pool = [candidate for _, candidate, _ in ranked[:keep]]
+        pool = [candidate for candidate, _ in ranked[:keep]]
 
 
 if __name__ == "__main__":
