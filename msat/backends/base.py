@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -43,12 +44,19 @@ class DenseTraffic(Traffic):
         return self.emission.spikes()
 
     def weighted(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        spikes = self.spikes()
-        active = spikes if self.emission.events is None else (spikes != 0).to(spikes)
-        # Counts per neuron are small integers, so the batch sum is exact in float32; weights come in float64 after it.
+        spikes, events = self._batch_sums
         weights = weight.flatten().double()
-        total = spikes.abs().sum(1).flatten(1).double() @ weights
-        return total, total if active is spikes else active.sum(1).flatten(1).double() @ weights
+        total = spikes @ weights
+        return total, total if events is spikes else events @ weights
+
+    @cached_property
+    def _batch_sums(self) -> tuple[Tensor, Tensor]:
+        """Spikes and events of each neuron at each step over the batch: float64 [T, neurons], whole numbers."""
+        spikes = self.spikes()
+        total = spikes.abs().sum(1).flatten(1).double()
+        if self.emission.events is None:
+            return total, total
+        return total, (spikes != 0).sum(1).flatten(1).double()
 
 
 class Session(ABC):
