@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.cells import Options, Setting, checkpoint_folder
 from msat.errors import UnsupportedNetwork, UserError
 from msat.network import Network, SpikingNetwork
-from msat.operations import fan_out, macs
+from msat.operations import fan_out, front_macs, macs
 from msat.randomness import seed_for
 from msat.simulation import Batch
 from msat.task import Data, ModelSpec, Task
@@ -57,10 +57,35 @@ class Bench:
         return self.data.fingerprint()
 
     @cached_property
-    def network(self) -> Network:
-        """The traced network, on the device."""
+    def traced(self) -> Network:
+        """The whole traced network, on the device."""
         example = self.task.prepare(self.data.train.take(torch.arange(1)))
         return trace(self.module.cpu(), example).to(self.setting.options.device)
+
+    @cached_property
+    def has_features(self) -> bool:
+        """True where what lies before the first site is costly and its result small (a BiLSTM): then it runs once per input."""
+        recurrent = any(isinstance(layer, nn.RNNBase) for layer in self.traced.front.modules())
+        return recurrent and len(self.traced.front(self.traced.example)) == 1
+
+    @cached_property
+    def network(self) -> Network:
+        """The network that is converted: the traced one, behind its front where `has_features`."""
+        return self.traced.after_front(front_macs(self.traced)) if self.has_features else self.traced
+
+    def inputs(self, stored: Tensor) -> Tensor:
+        """Return what `network` takes for stored examples [n, ...]."""
+        prepared = self.task.prepare(stored).to(self.setting.options.device)
+        if not self.has_features:
+            return prepared
+        with torch.inference_mode():
+            parts = [self.traced.front(part)[0] for part in prepared.split(64)]
+        return torch.cat(parts).clone()
+
+    @cached_property
+    def features(self) -> Tensor | None:
+        """The network's inputs for all simulated test examples, where `has_features`."""
+        return self.inputs(self.data.test.take(self.indices)) if self.has_features else None
 
     @cached_property
     def trace_error(self) -> float:
@@ -69,10 +94,10 @@ class Bench:
         Raises:
             UnsupportedNetwork: it exceeds the tolerance.
         """
-        inputs = self.calibration[:32]
+        inputs = self.task.prepare(self.data.calibration(32).take(torch.arange(32))).to(self.setting.options.device)
         with torch.no_grad():
             wanted = self.module.to(inputs.device)(inputs)
-        error = float((self.network(inputs) - wanted).abs().max() / wanted.abs().max())
+        error = float((self.traced(inputs) - wanted).abs().max() / wanted.abs().max())
         if not error <= TRACE_TOLERANCE:
             raise UnsupportedNetwork(
                 f"network '{self.setting.model}' answers differently once traced (by {error:.1e} of its largest logit,"
@@ -82,11 +107,11 @@ class Bench:
 
     @cached_property
     def calibration(self) -> Tensor:
-        """Prepared training inputs; fewer than asked for where a layer's statistics would not fit."""
+        """Training inputs of `network`; fewer than asked for where a layer's statistics would not fit."""
         largest = max(math.prod(shape) for shape in self.network.shapes())
         size = max(1, min(self.setting.options.calibration, STATISTICS_VALUES // largest, len(self.data.train)))
         subset = self.data.calibration(size)
-        return self.task.prepare(subset.take(torch.arange(size))).to(self.setting.options.device)
+        return self.inputs(subset.take(torch.arange(size)))
 
     @cached_property
     def indices(self) -> Tensor:
@@ -101,19 +126,20 @@ class Bench:
         return f"the first {len(self.indices)} of a seeded shuffle, in the proportions of the classes"
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yield prepared test inputs and their numbers in the test split."""
+        """Yield test inputs of `network` and their numbers in the test split."""
         device = self.setting.options.device
-        for numbers in self.indices.split(size):
-            yield self.task.prepare(self.data.test.take(numbers)).to(device), numbers.to(device)
+        for position, numbers in enumerate(self.indices.split(size)):
+            if self.features is None:
+                yield self.inputs(self.data.test.take(numbers)), numbers.to(device)
+            else:
+                yield self.features[position * size : (position + 1) * size], numbers.to(device)
 
     @cached_property
     def answers(self) -> Tensor:
         """The ANN's class for each input of the test split; -1 where it is not simulated."""
         answers = torch.full((len(self.data.test),), -1)
-        module = self.module.to(self.setting.options.device)
-        with torch.inference_mode():
-            for inputs, numbers in self.batches(self.batch_size(self.network, 1)):
-                answers[numbers.cpu()] = module(inputs).argmax(1).cpu()
+        for inputs, numbers in self.batches(self.batch_size(self.network, 1)):
+            answers[numbers.cpu()] = self.network(inputs).argmax(1).cpu()
         return answers
 
     def counts(self, network: Network) -> tuple[dict[int, Tensor], list[int]]:

@@ -68,6 +68,14 @@ class Stage:
         return all(source < 0 for source in self.sources)
 
 
+class Passed(nn.Module):
+    """A front that was run beforehand."""
+
+    def forward(self, constant: Tensor) -> tuple[Tensor]:
+        """Return the input as the only constant."""
+        return (constant,)
+
+
 @dataclass(frozen=True)
 class Network:
     """A trained ANN without dropout and batch normalisation, cut into stages in execution order; the last is the readout."""
@@ -77,6 +85,8 @@ class Network:
     stages: tuple[Stage, ...]
     example: Tensor
     """One prepared input [1, ...], for shapes."""
+    done_macs: int = 0
+    """Multiply-accumulates that were spent before the network's inputs were there (see `after_front`)."""
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -105,6 +115,11 @@ class Network:
             outputs[position] = stage.rule(current) if activate is None else activate(position, current)
             yield position, current, outputs[position]
             outputs = {key: value for key, value in outputs.items() if last.get(key, -1) > position}
+
+    def after_front(self, macs: int) -> "Network":
+        """Return the network behind its front: it takes the front's only constant, which cost `macs` to compute, as input."""
+        constant = self.front(self.example)[0]
+        return replace(self, front=Passed(), example=constant, done_macs=macs)
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Return the shape of every stage's current for one input, without the batch dimension."""

@@ -55,7 +55,7 @@ def macs(network: Network) -> list[int]:
     for position, _, output in network.trace(network.example):
         stage = network.stages[position]
         outputs[position] = output
-        total = _front_macs(network.front, network.example) if position == 0 else 0
+        total = front_macs(network) if position == 0 else 0
         if isinstance(stage.synapses, fx.GraphModule):
             graph = PathCounter(stage.synapses)
             graph.run(*(outputs[s].double() for s in stage.sources))
@@ -121,15 +121,16 @@ def _sum_pool(average: Tensor, kernel: Any, dims: int) -> Tensor:
     return average * size
 
 
-def _front_macs(front: nn.Module, example: Tensor) -> int:
-    """Return the products of convolutions, linear and recurrent layers while the front runs once."""
+def front_macs(network: Network) -> int:
+    """Return the products of convolutions, linear and recurrent layers while the front runs once for one input."""
+    front = network.front
     seen: list[tuple[nn.Module, Tensor]] = []
     layers = [m for m in front.modules() if isinstance(m, (*CONVOLUTIONS, nn.Linear, nn.RNNBase))]
     hooks = [layer.register_forward_hook(lambda layer, inputs, _: seen.append((layer, inputs[0]))) for layer in layers]
-    front(example)
+    front(network.example)
     for hook in hooks:
         hook.remove()
-    return sum(_layer_macs(layer, x) for layer, x in seen)
+    return network.done_macs + sum(_layer_macs(layer, x) for layer, x in seen)
 
 
 def _layer_macs(layer: nn.Module, x: Tensor) -> int:
