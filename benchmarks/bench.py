@@ -25,8 +25,10 @@ STATISTICS_VALUES = 64_000_000
 """Most float32 values of one layer over all calibration inputs: 250 MB."""
 STATE_VALUES = 25_000_000
 """Most neurons of a batch; with three state tensors each they take 300 MB."""
-FRAME_VALUES = 4_000_000
-"""Most values of a batch's largest layer: one step then fits the folded backend's budget."""
+FRAME_VALUES = 500_000
+"""Most values of a batch's largest layer in one step: a chunk of steps of all layers then stays below a gigabyte."""
+LEAST_BATCH = 4
+"""Fewest inputs in a batch, so that several cores have work."""
 SELECTION_SEED = 20230323
 CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not augmented"
 
@@ -159,8 +161,8 @@ class Bench:
         sizes = [math.prod(shape) for shape in arranged.shapes()]
         # A population that looks ahead is run over all steps in one chunk.
         whole = isinstance(network, SpikingNetwork) and any(stage.population.window for stage in network.stages)
-        frames = FRAME_VALUES // (max(sizes) * (steps if whole else 1))
-        return max(1, min(256, STATE_VALUES // sum(sizes), frames))
+        frames = FRAME_VALUES // max(sizes) // (max(1, steps // 8) if whole else 1)
+        return max(1, min(256, STATE_VALUES // sum(sizes), max(frames, LEAST_BATCH)))
 
 
 @lru_cache(maxsize=1)
