@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from msat.network import MaxPool, Network, Stage
+from msat.spellings import Scaling
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 AVERAGES = {F.avg_pool1d: 1, torch.avg_pool1d: 1, F.avg_pool2d: 2}
@@ -82,7 +83,7 @@ class PathCounter(fx.Interpreter):
         if isinstance(layer, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
             y = layer(x)
             return y * (x[0, 0].numel() / y[0, 0].numel())
-        if type(layer).__name__ == "_Scaling":
+        if isinstance(layer, Scaling):
             return x
         return super().call_module(target, args, kwargs)
 
