@@ -14,7 +14,7 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def seed_for(*parts: object) -> int:
     """Derive a 63-bit seed from what names a run, e.g. (base seed, task, method, repetition)."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -1,6 +1,5 @@
 """Trains the networks of a task once and keeps checkpoints; an interrupted training goes on where it was."""
 
-import hashlib
 import math
 import os
 import time
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from msat.checkpoints import UNREADABLE, checkpoint_path, load_checkpoint, save_checkpoint, weights_hash
 from msat.errors import MissingData, UserError
+from msat.randomness import seed_for
 from msat.task import Data, ModelSpec, Recipe, Split, Task
 
 CHECKPOINTS = Path(".cache/checkpoints")
@@ -95,14 +95,14 @@ def train(
         UserError: the checkpoint is damaged or does not fit, or the training diverged.
     """
     device = torch.device(device)
-    network = build(spec, data, derive_seed(seed, task.name, name))
+    network = build(spec, data, seed_for(seed, task.name, name))
     if spec.weights is not None:
         return _load_pretrained(task, name, spec, network, seed, data_folder, pretrained, device)
     file = checkpoint_path(task, name, spec.recipe, data, seed, folder)
     origin: Literal["trained", "cached"] = "cached"
     if not file.exists():
         origin = "trained"
-        _train_to(file, network, task, spec.recipe, data, derive_seed(seed, task.name, name), device, report)
+        _train_to(file, network, task, spec.recipe, data, seed_for(seed, task.name, name), device, report)
     meta = load_checkpoint(network, file)
     info = TrainingInfo(
         origin, file, weights_hash(network), seed, spec.recipe, spec.recipe.epochs,
@@ -116,12 +116,6 @@ def build(spec: ModelSpec, data: Data, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return spec.build(data)
-
-
-def derive_seed(*parts: object) -> int:
-    """Return a 63-bit seed for one purpose, e.g. (base seed, task, model, "step", 7)."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def batches(
@@ -255,11 +249,11 @@ class _Run:
 
     def _order(self) -> Tensor:
         """Return the order of examples in the epoch of the current step."""
-        seed = derive_seed(self.seed, "epoch", self.step // self.per_epoch)
+        seed = seed_for(self.seed, "epoch", self.step // self.per_epoch)
         return torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
 
     def _step(self, indices: Tensor) -> None:
-        seed = derive_seed(self.seed, "step", self.step)
+        seed = seed_for(self.seed, "step", self.step)
         torch.manual_seed(seed)
         stored = self.train.take(indices)
         stored = self.task.augment(stored, self.recipe.augment, torch.Generator().manual_seed(seed))
