@@ -38,8 +38,6 @@ class Calibration:
     seed: int = 0
     adaptive: AdaptiveParameters = CHAIN
     """MSAT's parameters of Table 2 for this network."""
-    neurons_limit: float = 6.4e7
-    """Largest number of pre-activations held for one site; more calibration inputs than fit are not used."""
 
     def sites(self) -> Iterator[Site]:
         """Yield every site in execution order with its activations over all calibration inputs.
