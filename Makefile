@@ -16,7 +16,7 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
 
 help:
 	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=]"
-	@echo "make report | list | test | check | speed"
+	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +27,7 @@ bench: $(READY)
 	@$(BIN)/msat-bench run $(FLAGS)
 
 report: $(READY)
-	@$(BIN)/msat-bench report
+	@$(BIN)/msat-bench report $(if $(COSTS),--costs $(COSTS))
 
 list: $(READY)
 	@$(BIN)/msat-bench list $(foreach file,$(PLUGIN),--plugin $(file))

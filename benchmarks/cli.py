@@ -28,6 +28,7 @@ class _Group(TyperGroup):
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A file with tasks or methods; may be repeated.")]
 Results = Annotated[Path, typer.Option(help="Folder of records and tables.")]
+DEFAULT_COSTS = "horowitz-45nm"
 DataFolder = Annotated[Path | None, typer.Option(envvar="MSAT_DATA", help="Folder of data sets.")]
 
 
@@ -63,17 +64,37 @@ def run_command(
 
 
 @app.command("report")
-def report_command(results: Results = Path("results")) -> None:
-    """Rebuild all tables from the records."""
+def report_command(
+    results: Results = Path("results"),
+    costs: Annotated[
+        str, typer.Option(help="Table of msat/energy.toml that energies are counted with.")
+    ] = DEFAULT_COSTS,
+) -> None:
+    """Rebuild all tables, plots, the leaderboard and index.html from the records."""
     from benchmarks.report import report_all
 
-    written, broken = report_all(results)
-    for file in broken:
+    report = report_all(results, costs)
+    for file in report.broken:
         typer.echo(f"not a record of this version, left out: {file}", err=True)
-    for file in written:
+    for file in report.written:
         typer.echo(str(file))
-    if not written:
+    if not report.written:
         raise UserError(f"there are no records in {results}; make some with `make bench`.")
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="A", help="A method, a record, or a results folder.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same kind of thing.")],
+    task: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only these networks.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Only `sample` or `full`.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Show two methods, records or result folders side by side on the same test inputs."""
+    from benchmarks.compare import compare
+
+    typer.echo(compare(first, second, results, task, model, profile))
 
 
 @app.command("list")

@@ -214,11 +214,16 @@ def read_record(file: Path) -> Record | None:
         return None
 
 
+def read_files(folder: Path) -> tuple[list[tuple[Path, Record]], list[Path]]:
+    """Return the records below a folder with their files, in order of their paths, and the files that are no valid records."""
+    read = [(file, read_record(file)) for file in sorted(folder.glob("**/*.json"))]
+    return [(file, record) for file, record in read if record is not None], [f for f, record in read if record is None]
+
+
 def read_records(folder: Path) -> tuple[list[Record], list[Path]]:
     """Return the records below a folder, in order of their paths, and the files that are no valid records."""
-    files = sorted(folder.glob("**/*.json"))
-    read = [(file, read_record(file)) for file in files]
-    return [record for _, record in read if record is not None], [file for file, record in read if record is None]
+    found, broken = read_files(folder)
+    return [record for _, record in found], broken
 
 
 def pack(bits: Tensor) -> str:

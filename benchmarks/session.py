@@ -9,8 +9,9 @@ import typer
 
 from benchmarks.cells import Cell, Options, Setting, grid, settings, task_folder
 from benchmarks.display import Display
-from benchmarks.records import Record
-from benchmarks.report import report_task, summary
+from benchmarks.page import summary
+from benchmarks.records import Record, read_records
+from benchmarks.report import report_tasks
 from benchmarks.runner import run_setting
 from benchmarks.selection import choose_methods
 from msat.backends import choose
@@ -97,12 +98,12 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
 
 
 def _tables(options: Options, tasks: Iterable[str]) -> None:
-    for task in tasks:
-        folder = task_folder(options, task)
-        if not folder.is_dir():
-            continue
-        file, broken = report_task(folder)
-        for bad in broken:
-            typer.echo(f"not a record of this version, left out: {bad}", err=True)
-        if file:
-            typer.echo(f"\n{summary(folder)}\n\nTables: {file}")
+    folders = [folder for task in tasks if (folder := task_folder(options, task)).is_dir()]
+    report = report_tasks(options.results, folders)
+    for bad in report.broken:
+        typer.echo(f"not a record of this version, left out: {bad}", err=True)
+    for file in report.written:
+        if file.parent in folders:
+            typer.echo(f"\n{summary(read_records(file.parent)[0])}\n\nTables: {file}")
+        else:
+            typer.echo(f"All tasks: {file}")

@@ -49,6 +49,10 @@ class Row:
         total, ann = self.first.inputs.tested, self.first.ann.correct
         return [settled(r.steps, r.correct, needed(ann, total, points)) for r in self.results]
 
+    def best(self) -> list[int]:
+        """Return the step of each seed with most right answers: what papers print, chosen on the test set."""
+        return [r.steps[r.correct.index(max(r.correct))] for r in self.results]
+
     def reached(self, points: float) -> list[int | None]:
         """Return the first step of each seed that is good enough."""
         total, ann = self.first.inputs.tested, self.first.ann.correct
@@ -135,6 +139,8 @@ def latency_frame(section: Section) -> pd.DataFrame:
             for points in EPSILONS if row.results else ():
                 found[f"settled_{points:g}"] = row.latency(points)[index]
                 found[f"reached_{points:g}"] = row.reached(points)[index]
+            if row.results:
+                found |= {"best_step": row.best()[index], "best_correct": max(row.results[index].correct)}
             rows.append(_head(section, row, record) | found)
     return pd.DataFrame(rows).convert_dtypes()
 
@@ -171,14 +177,27 @@ def sites(result: Result) -> list[Population]:
     return [population for population in result.populations if population.role == "site"]
 
 
+def thinned(steps: Sequence[int], most: int = 64) -> list[int]:
+    """Return positions of at most about `most` steps, evenly spread on a logarithmic axis, the last one among them."""
+    if len(steps) <= most:
+        return list(range(len(steps)))
+    grid = (steps[-1] / steps[0]) ** (1 / (most - 1))
+    kept, edge = [], 0.0
+    for index, step in enumerate(steps):
+        if step >= edge:
+            kept.append(index)
+            edge = max(step + 0.5, step * grid)
+    return kept if kept[-1] == len(steps) - 1 else [*kept, len(steps) - 1]
+
+
 def nearest(steps: Sequence[int], wanted: int) -> int:
     """Return the position of the step nearest to `wanted`, the earlier one of two."""
     return min(range(len(steps)), key=lambda i: (abs(steps[i] - wanted), i))
 
 
-def energy_frame(section: Section) -> pd.DataFrame:
+def energy_frame(section: Section, cost: energy.Costs | None = None) -> pd.DataFrame:
     """Return one row per method, seed and place (T, or settled): operations and energy of one inference."""
-    cost = energy.costs()
+    cost = cost or energy.costs()
     rows: list[dict[str, Any]] = []
     for row in section.rows:
         for index, record in enumerate(row.records):
@@ -191,6 +210,22 @@ def energy_frame(section: Section) -> pd.DataFrame:
                 rows.append(_head(section, row, record) | {"at": place, "step": step} | found)
     frame = pd.DataFrame(rows)
     return frame.astype({"step": "Int64"}) if "step" in frame else frame
+
+
+def energy_means(section: Section, cost: energy.Costs) -> dict[tuple[str, int, str], dict[str, float]]:
+    """Return the numbers of `energy_frame` as means over seeds, by (label, T, place); nothing where a seed has no number."""
+    means = {}
+    for row in section.rows:
+        settled_at = row.latency(ENERGY_EPSILON)
+        for place, steps in (("T", [row.steps] * len(row.results)), ("settled", settled_at)):
+            known = [step for step in steps if step is not None]
+            if known and len(known) == len(steps):
+                seeds = [
+                    {"step": float(step)} | _energies(energy_counts(record, step), cost)
+                    for record, step in zip(row.records, known, strict=True)
+                ]
+                means[row.label, row.steps, place] = {key: mean(seed[key] for seed in seeds) for key in seeds[0]}
+    return means
 
 
 def energy_counts(record: Record, step: int) -> energy.Counts:
@@ -223,6 +258,8 @@ def _energies(counts: energy.Counts, cost: energy.Costs) -> dict[str, float]:
         "first_macs": counts.first_macs,
         "ann_macs": counts.macs,
         "ann_pj": whole,
+        "paper_first_pj": plain.first,
+        "paper_synapses_pj": plain.synapses,
         "paper_pj": plain.total,
         "paper_ratio": plain.total / whole,
         "strict_first_pj": honest.first,

@@ -1,8 +1,12 @@
 """Records made by hand, for tests of tables and of the store."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.records import Record
+import numpy as np
+import torch
+
+from benchmarks.records import Record, pack
 
 STEPS = [1, 2, 3, 4]
 
@@ -56,3 +60,43 @@ def _result(correct: list[int]) -> dict[str, Any]:
         "spikes": {"binary": [5, 10, 20, 40]}, "checkpoints": [1, 2, 4], "bits": ["/8A="] * 3,
         "populations": [common | site, common | readout], "real_latency": [1, 2, 4],
     }  # fmt: skip
+
+
+def many_records(count: int, networks: int = 10, seed: int = 0) -> Iterator[tuple[str, Record]]:
+    """Yield (path below the results folder, record): methods with random curves on some networks, T = 64, 400 inputs."""
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        network, method = index % networks, index // networks
+        profile, task = ("sample", "full")[network % 2], f"task-{network // 2}"
+        name = ("msat", "msat-sc", "dtt", "det", "kappa", "maximum")[method] if method < 6 else f"method-{method}"
+        record = curves(make_record(name, profile=profile, tested=400), task, random, 2.0 + 20 * random.random())
+        yield f"{profile}/{task}/mlp/{name}-00000000-T64-s0.json", record
+
+
+def curves(record: Record, task: str, random: np.random.Generator, slow: float) -> Record:
+    """Return a record with random answers that grow with time, 13 sites and events of a real size."""
+    steps, total = list(range(1, 65)), record.inputs.tested
+    checkpoints = [1, 2, 4, 8, 16, 32, 64]
+    ease = random.random(total)
+    right = {t: ease < 0.95 * (1 - np.exp(-t / slow)) for t in steps}
+    correct = [int(right[t].sum()) for t in steps]
+    events = [int(total * 40 * t) for t in steps]
+    assert record.result is not None
+    site, readout = record.result.populations
+    wide = {name: [1 + 10 * t for t in checkpoints] for name in ("spikes", "synaptic_events", "synaptic_spikes")}
+    noise = {"sin": sorted(random.integers(0, 10, 7).tolist()), "sin_spikes": [3] * 7, "fired_positive": [5] * 7,
+             "squared_error": sorted((4 * random.random(7)).tolist(), reverse=True)}  # fmt: skip
+    assert site.diagnosis is not None
+    site = site.model_copy(update={**wide, "diagnosis": site.diagnosis.model_copy(update=noise)})
+    sites = [site.model_copy(update={"name": f"relu{n}"}) for n in range(13)]
+    result = record.result.model_copy(
+        update={"steps": steps, "correct": correct, "agree": correct, "events": {"binary": events},
+                "spikes": {"binary": events}, "checkpoints": checkpoints, "real_latency": checkpoints,
+                "bits": [pack(torch.from_numpy(right[t])) for t in checkpoints], "populations": [*sites, readout]}
+    )  # fmt: skip
+    kind = "real" if record.cell.profile == "full" else "sample"
+    return record.model_copy(
+        update={"result": result, "cell": record.cell.model_copy(update={"task": task, "steps": 64}),
+                "data": record.data.model_copy(update={"kind": kind}),
+                "ann": record.ann.model_copy(update={"correct": 370, "macs": 1200})}
+    )  # fmt: skip

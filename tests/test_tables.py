@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.markdown import escape, number, percent, steps
+from benchmarks.page import page
 from benchmarks.records import Result, write
-from benchmarks.report import page, report_all, report_task
+from benchmarks.report import report_all, write_task
 from benchmarks.tables import energy_frame, sections, site_numbers, sites
 from tests.making import make_record as make
 
@@ -17,7 +18,16 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path):
             write(make(seed=seed, stochastic=True), tmp_path / folder / "sample" / "clouds" / "mlp" / f"x-s{seed}.json")
         report_all(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "a" / "sample" / "clouds").glob("*.*"))
-    assert names == ["README.md", "accuracy.csv", "energy.csv", "latency.csv", "sites.csv"]
+    assert names == [
+        "README.md",
+        "accuracy.csv",
+        "energy.csv",
+        "latency.csv",
+        "mlp-accuracy.svg",
+        "mlp-error.svg",
+        "mlp-sin.svg",
+        "sites.csv",
+    ]
     for name in names:
         a, b = ((tmp_path / f / "sample" / "clouds" / name).read_bytes() for f in "ab")
         assert a == b
@@ -75,7 +85,7 @@ def test_sin_and_energy_by_hand():
 
 
 def test_a_folder_without_records_gives_no_page(tmp_path: Path):
-    assert report_task(tmp_path) == (None, [])
+    assert write_task(tmp_path, []) == []
 
 
 def test_texts():

@@ -1,0 +1,248 @@
+"""The numbers of the leaderboard: standings on each network, tie groups, and mean ranks over tasks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from benchmarks.markdown import percent
+from benchmarks.pairs import ALPHA, Numbers, bit_rows, holm_upper, mcnemar, only
+from benchmarks.records import Record, Result
+from benchmarks.tables import ENERGY_EPSILON, Row, Section
+
+FIXED_STEPS = 32
+"""Real latency at which accuracies are ranked, or the network's T if that is less."""
+EVENTS_PER_MAC = 1.0
+"""Synaptic operations at which accuracies are ranked, for each multiply-accumulate of the ANN."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method on one network in one view."""
+
+    row: Row
+    key: tuple[float, float]
+    """Smaller is better; (inf, ...) where there is no number."""
+    text: str
+    """The number as it is printed."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A question that ranks methods."""
+
+    name: str
+    title: str
+    note: str
+    standing: Callable[[Row, Section], Standing]
+    tests: Callable[[Sequence[Standing], Section], Numbers]
+    """p-values [k, k] that a method is not the worse of two; those above the diagonal count."""
+
+
+def settled_standing(row: Row, _: Section) -> Standing:
+    """Rank by the real latency from which accuracy stays within a point of the ANN."""
+    found = [
+        real_step(result, step)
+        for result, step in zip(row.results, row.latency(ENERGY_EPSILON), strict=True)
+        if step is not None
+    ]
+    if not found or len(found) < len(row.results):
+        return Standing(row, (float("inf"), 0.0), "–")
+    return Standing(row, (mean(found), 0.0), f"{mean(found):.0f}")
+
+
+def real_step(result: Result, step: int) -> int:
+    """Return the steps until the answer of a nominal step is out, by the delay of the checkpoint at or after it."""
+    pairs = zip(result.checkpoints, result.real_latency, strict=True)
+    delay = next((real - t for t, real in pairs if t >= step), 0)
+    return step + delay
+
+
+def steps_place(row: Row, section: Section) -> int | None:
+    """Return the position of the last checkpoint whose answer is out within the fixed number of steps."""
+    limit = min(FIXED_STEPS, max(section.checkpoints, default=0))
+    return _last([real <= limit for real in row.results[0].real_latency]) if row.results else None
+
+
+def operations_place(row: Row, _: Section) -> int | None:
+    """Return the position of the last checkpoint within the fixed number of synaptic operations."""
+    if not row.results:
+        return None
+    result, record = row.results[0], row.first
+    budget = EVENTS_PER_MAC * record.ann.macs * record.inputs.tested
+    spent = [sum(s[result.steps.index(t)] for s in result.spikes.values()) for t in result.checkpoints]
+    return _last([count <= budget for count in spent])
+
+
+def _last(fits: Sequence[bool]) -> int | None:
+    return max((index for index, fit in enumerate(fits) if fit), default=None)
+
+
+Place = Callable[[Row, Section], int | None]
+
+
+def accuracy_standing(place: Place) -> Callable[[Row, Section], Standing]:
+    """Rank by accuracy at a checkpoint."""
+
+    def standing(row: Row, section: Section) -> Standing:
+        at = place(row, section)
+        if at is None:
+            return Standing(row, (float("inf"), 0.0), "–")
+        right = [r.correct[r.steps.index(r.checkpoints[at])] for r in row.results]
+        return Standing(row, (-mean(right), 0.0), percent(right, row.first.inputs.tested, interval=False))
+
+    return standing
+
+
+def accuracy_tests(place: Place) -> Callable[[Sequence[Standing], Section], Numbers]:
+    """Test each pair on the inputs that they have right at their checkpoints."""
+
+    def tests(standings: Sequence[Standing], section: Section) -> Numbers:
+        rows = [(s.row, place(s.row, section)) for s in standings]
+        bits = bit_rows(
+            [row.results[0].bits[at] for row, at in rows if at is not None], section.first.inputs.tested
+        )  # those without a number come last
+        counts = only(bits, bits)
+        values = np.ones((len(rows), len(rows)))
+        values[: len(bits), : len(bits)] = mcnemar(counts, counts.T)
+        values[: len(bits), len(bits) :] = 0.0
+        return values
+
+    return tests
+
+
+def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
+    """Test each pair at the checkpoint at or after the quicker one's settled latency; without a latency there is no test."""
+    values = np.ones((len(standings), len(standings)))
+    for index, standing in enumerate(standings):
+        if standing.key[0] == float("inf"):
+            break
+        step = max(t for t in standing.row.latency(ENERGY_EPSILON) if t is not None)
+        bits = bit_rows([_bits_at(s.row, step) for s in standings if s.row.results], section.first.inputs.tested)
+        own = bits[index : index + 1]
+        values[index, : len(bits)] = mcnemar(only(own, bits)[0], only(bits, own)[:, 0])
+        values[index, len(bits) :] = 0.0
+        same = [other for other, s in enumerate(standings) if s.key == standing.key]
+        values[index, same] = 1.0
+    return values
+
+
+def _bits_at(row: Row, step: int) -> str:
+    """Return the bits of the first checkpoint at or after a step, or of the last one."""
+    result = row.results[0]
+    return result.bits[next((k for k, t in enumerate(result.checkpoints) if t >= step), -1)]
+
+
+SAME = "methods that a McNemar test on the same inputs (exact, Holm-corrected over all pairs of a network, 5 %) does not tell apart from the leader of their group share its mean rank"  # fmt: skip
+VIEWS = (
+    View(
+        "latency", "Settled latency",
+        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN; pairs are tested"
+        " at the checkpoint at or after the quicker one's latency.",
+        settled_standing, latency_tests,
+    ),
+    View(
+        "steps", f"Accuracy at T = {FIXED_STEPS}",
+        f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} steps (or T, if less).",
+        accuracy_standing(steps_place), accuracy_tests(steps_place),
+    ),
+    View(
+        "operations", "Accuracy at fixed operations",
+        f"Accuracy, percent, at the last checkpoint up to which a method sends at most {EVENTS_PER_MAC:g} synaptic spike"
+        " for each multiply-accumulate of the ANN.",
+        accuracy_standing(operations_place), accuracy_tests(operations_place),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Board:
+    """Mean ranks in one view: smaller is better."""
+
+    view: View
+    networks: tuple[Section, ...]
+    ranks: dict[str, dict[int, tuple[float, str]]]
+    """By method, by position of the network: (rank, printed number)."""
+    means: dict[str, float]
+    """Mean over tasks of the mean over a task's networks, best first."""
+
+
+def networks(parts: Sequence[Section]) -> list[Section]:
+    """Return one section per task and network: the one with most test inputs, then most methods."""
+    best: dict[tuple[str, str], Section] = {}
+    for part in parts:
+        key, size = (part.task, part.model), (part.first.inputs.tested, len(part.rows))
+        if key not in best or size > (best[key].first.inputs.tested, len(best[key].rows)):
+            best[key] = part
+    return [best[key] for key in sorted(best)]
+
+
+def ranked_rows(section: Section) -> dict[str, Row]:
+    """Return the rows that may rank, by label; of one method at several T the largest T."""
+    rows: dict[str, Row] = {}
+    for row in sorted(section.rows, key=lambda row: row.steps):
+        if row.first.method.category != "reference":
+            rows[row.label] = row
+    return rows
+
+
+def complete(parts: Sequence[Section]) -> list[str]:
+    """Return the methods that have a record on every network."""
+    sets = [set(ranked_rows(part)) for part in parts]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def comparable(parts: Sequence[Section]) -> list[Section]:
+    """Return the networks to rank on: all, unless leaving some out makes more methods comparable.
+
+    Networks are dropped one by one as long as (networks x methods that all of them share) grows.
+    """
+    kept = best = list(parts)
+    while len(kept) > 1:
+        fewer = [kept[:k] + kept[k + 1 :] for k in range(len(kept))]
+        kept = max(fewer, key=lambda nets: len(complete(nets)))
+        if len(kept) * len(complete(kept)) > len(best) * len(complete(best)):
+            best = kept
+    return best
+
+
+def board(view: View, parts: Sequence[Section]) -> Board:
+    """Return the ranks of the methods that were run on every network."""
+    labels = complete(parts)
+    ranks: dict[str, dict[int, tuple[float, str]]] = {label: {} for label in labels}
+    for index, part in enumerate(parts):
+        rows = ranked_rows(part)
+        for standing, rank in rank_network(view, [rows[label] for label in labels], part):
+            ranks[standing.row.label][index] = (rank, standing.text)
+    means = {label: _mean_over_tasks(found, parts) for label, found in ranks.items()}
+    return Board(view, tuple(parts), ranks, dict(sorted(means.items(), key=lambda item: (item[1], item[0]))))
+
+
+def rank_network(view: View, rows: Sequence[Row], part: Section) -> list[tuple[Standing, float]]:
+    """Return standings, best first, with the mean rank of their tie group."""
+    standings = sorted(
+        (view.standing(row, part) for row in rows), key=lambda s: (s.key, not s.row.results, s.row.label)
+    )
+    values = holm_upper(view.tests(standings, part))
+    ranks: list[float] = []
+    while len(ranks) < len(standings):
+        leader = len(ranks)
+        size = next((n for n, p in enumerate(values[leader, leader + 1 :], 1) if p < ALPHA), len(standings) - leader)
+        ranks += [leader + (size + 1) / 2] * size
+    return list(zip(standings, ranks, strict=True))
+
+
+def _mean_over_tasks(found: dict[int, tuple[float, str]], parts: Sequence[Section]) -> float:
+    tasks: dict[str, list[float]] = {}
+    for index, (rank, _) in found.items():
+        tasks.setdefault(parts[index].task, []).append(rank)
+    return mean(mean(ranks) for ranks in tasks.values())
+
+
+def by_kind(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Split records into those of sample and of real data; the two never share a table."""
+    kinds: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        kinds.setdefault((record.cell.profile, record.data.kind), []).append(record)
+    return dict(sorted(kinds.items()))

@@ -1,0 +1,237 @@
+"""The plots of one network, from its section of records: accuracy, SIN, ablation, spike confidence, conversion error."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from benchmarks.markdown import number
+from benchmarks.paper import paper
+from benchmarks.plots import GREY, INK, canvas, colour, doubling, legend, save, short, slug, style
+from benchmarks.statistics import wilson
+from benchmarks.tables import Row, Section, nearest, site_numbers, sites, thinned
+
+HIGHLIGHTED = 8
+
+
+def draw_all(part: Section, folder: Path, stem: str) -> dict[str, str]:
+    """Write the plots of a network that its records can fill; return their file names by kind."""
+    written = {}
+    with style():
+        for kind, draw in FIGURES.items():
+            figure = draw(part)
+            if figure is not None:
+                written[kind] = f"{slug(stem)}-{kind}.svg"
+                save(figure, folder / written[kind])
+    return written
+
+
+def highlighted(part: Section) -> list[Row]:
+    """Return the paper's own methods and the first rows of the table: at most eight."""
+    good = [row for row in part.rows if row.results]
+    own = [row for row in good if row.first.cell.method in paper().subject and not row.first.cell.overrides]
+    rest = [row for row in good if row not in own]
+    chosen = own + rest[: HIGHLIGHTED - len(own)]
+    return [row for row in good if row in chosen]
+
+
+def named(part: Section, names: Sequence[str]) -> list[Row]:
+    """Return the measured rows of some methods, in the order of their names, then of the table."""
+    return [row for name in names for row in part.rows if row.results and row.first.cell.method == name]
+
+
+def accuracy_figure(part: Section) -> Figure | None:
+    """Accuracy against T and against synaptic operations; band: 95 % interval; other methods grey."""
+    front = highlighted(part)
+    if not front:
+        return None
+    figure, (left, right) = canvas(2)
+    rest = [curve(row) for row in part.rows if row.results and row not in front]
+    for axes, x in ((left, 0), (right, 2)):
+        lines = [list(zip(points[x], points[1], strict=True)) for points in rest]
+        axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.8, zorder=1))
+    for index, row in enumerate(front):
+        _curves(left, right, row, label=short(row.label), **colour(index))
+    if rest:
+        left.plot([], [], color=GREY, linewidth=0.8, label="other methods")
+    for axes in (left, right):
+        _ann(axes, part)
+        axes.set_ylabel("right answers, %")
+    doubling(left, part.checkpoints)
+    left.set_xlabel("time step")
+    right.set_xscale("log")
+    right.minorticks_off()
+    right.xaxis.set_major_formatter(lambda value, _: number(value))
+    right.set_xlabel("synaptic events of one inference")
+    right.axvline(part.first.ann.macs, color=INK, linewidth=0.8, linestyle=":")
+    right.text(
+        part.first.ann.macs, 0.02, " MACs of the ANN", transform=right.get_xaxis_transform(), rotation=90,
+        ha="right", va="bottom", fontsize=7, color=INK,
+    )  # fmt: skip
+    legend(figure, left)
+    return figure
+
+
+def _curves(left: Axes, right: Axes, row: Row, **look: Any) -> None:
+    (steps, shares, events), total = curve(row), row.first.inputs.tested
+    left.plot(steps, shares, **look)
+    right.plot(events, shares, **look)
+    ends = [wilson(round(share * total / 100), total) for share in shares]
+    low, high = ([100 * end[k] for end in ends] for k in (0, 1))
+    left.fill_between(steps, low, high, color=look["color"], alpha=0.12, linewidth=0)
+
+
+def curve(row: Row) -> tuple[list[int], list[float], list[float]]:
+    """Return steps, accuracies (percent) and synaptic events of one inference: means over seeds, thinned for drawing.
+
+    No event yet is not a number: a logarithmic axis has no place for it.
+    """
+    results, total = row.results, row.first.inputs.tested
+    at = thinned(results[0].steps)
+    scale = total * len(results)
+    shares = [100 * sum(r.correct[k] for r in results) / scale for k in at]
+    events = [sum(counts[k] for r in results for counts in r.events.values()) / scale or float("nan") for k in at]
+    return [results[0].steps[k] for k in at], shares, events
+
+
+def _ann(axes: Axes, part: Section) -> None:
+    share = 100 * part.first.ann.correct / part.first.inputs.tested
+    axes.axhline(share, color="black", linewidth=0.9, linestyle="--", label="ANN")
+
+
+def sin_figure(part: Section) -> Figure | None:
+    """Fig. 2 of the paper: SIN ratio of every site at several steps."""
+    rows = [row for row in named(part, paper().sin) if not row.first.cell.overrides]
+    if not rows:
+        return None
+    figure, panels = canvas(len(rows), width=3.8, height=3.0, legend=1.1)
+    for axes, row in zip(panels, rows, strict=True):
+        checkpoints = row.results[0].checkpoints
+        chosen = dict.fromkeys(nearest(checkpoints, t) for t in (*paper().sin_steps, max(checkpoints)))
+        for order, index in enumerate(chosen):
+            values = _site_means(row, index, "sin_ratio", 100)
+            look = colour(order)
+            axes.plot(
+                range(1, len(values) + 1), values, marker="o", markersize=3, label=f"t = {checkpoints[index]}", **look
+            )
+        axes.set_title(short(row.label, 40), fontsize=9)
+        axes.set_xlabel("site")
+        axes.set_ylabel("SIN ratio, %")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(figure, panels[0], 1.1)
+    return figure
+
+
+def _site_means(row: Row, index: int, key: str, scale: float = 1.0) -> list[float]:
+    seeds = [[site_numbers(site, index)[key] for site in sites(result)] for result in row.results]
+    return [scale * mean(values) for values in zip(*seeds, strict=True)]
+
+
+def ablation_figure(part: Section) -> Figure | None:
+    """Fig. 4 of the paper: the whole method, its terms alone, and fractions of the maximum."""
+    rows = named(part, paper().ablation)
+    if len(rows) < 2:
+        return None
+    figure, (axes,) = canvas(1, width=5.2)
+    for index, row in enumerate(rows):
+        steps, shares, _ = curve(row)
+        axes.plot(steps, shares, label=short(row.label), **colour(index))
+    _ann(axes, part)
+    doubling(axes, part.checkpoints)
+    axes.set_xlabel("time step")
+    axes.set_ylabel("right answers, %")
+    legend(figure, axes)
+    return figure
+
+
+def confidence_pairs(part: Section) -> list[tuple[Row, Row]]:
+    """Return the rows of a method without and with spike confidence, with equal parameters."""
+    found = []
+    for without, with_it in paper().confidence:
+        plain = {(str(row.first.cell.overrides), row.steps): row for row in named(part, [without])}
+        for row in named(part, [with_it]):
+            key = (str(row.first.cell.overrides), row.steps)
+            if key in plain:
+                found.append((plain[key], row))
+    return found
+
+
+def confidence_figure(part: Section) -> Figure | None:
+    """Fig. 5 and Table 6 of the paper: accuracy and ANS of the last site, without and with spike confidence."""
+    pairs = confidence_pairs(part)
+    if not pairs:
+        return None
+    figure, (left, right) = canvas(2, width=3.8, height=3.0)
+    for index, row in enumerate(row for pair in pairs for row in pair):
+        steps, shares, _ = curve(row)
+        left.plot(steps, shares, label=short(row.label), **colour(index))
+        checkpoints = row.results[0].checkpoints
+        spikes = [_site_means(row, k, "ans")[-1] for k in range(len(checkpoints))]
+        right.plot(checkpoints, spikes, marker="o", markersize=3, **colour(index))
+    _ann(left, part)
+    left.set_ylabel("right answers, %")
+    right.set_ylabel("ANS of the last site, spikes")
+    for axes in (left, right):
+        doubling(axes, part.checkpoints)
+        axes.set_xlabel("time step")
+    legend(figure, left)
+    return figure
+
+
+def error_figure(part: Section) -> Figure | None:
+    """Conversion error of every site at T: squared error relative to the squared activation."""
+    rows = [row for row in part.rows if row.results and sites(row.results[0])]
+    if not rows:
+        return None
+    values = np.array([_site_means(row, len(row.results[0].checkpoints) - 1, "relative_error") for row in rows])
+    tall = 0.9 + 0.19 * len(rows)
+    figure = Figure(figsize=(3.6 + 0.24 * values.shape[1], tall))
+    axes = figure.add_axes((2.0 / figure.get_figwidth(), 0.5 / tall, 0.24 * values.shape[1] / figure.get_figwidth(),
+                            1 - 0.85 / tall))  # fmt: skip
+    shown = np.clip(values, 1e-5, 1.0)
+    axes.pcolormesh(shown, norm=LogNorm(1e-5, 1.0), cmap="viridis_r", edgecolor="white", linewidth=0.3)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row.label) for row in rows], fontsize=7)
+    count = values.shape[1]
+    ticks = range(0, count, max(1, round(count / 12)))
+    axes.set_xticks([k + 0.5 for k in ticks], [str(k + 1) for k in ticks])
+    axes.set_xlabel("site")
+    axes.set_title("relative squared error at T", fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(False)
+    beside = figure.add_axes(
+        (1 - 0.85 / figure.get_figwidth(), 0.5 / tall, 0.14 / figure.get_figwidth(), 1 - 0.85 / tall)
+    )
+    _scale(beside)
+    return figure
+
+
+def _scale(axes: Axes) -> None:
+    """Draw a colour scale of 20 cells: a colour bar would be embedded as a picture."""
+    edges = np.logspace(-5, 0, 21)
+    middle = np.sqrt(edges[1:] * edges[:-1])[:, None]
+    axes.pcolormesh([0, 1], edges, middle, norm=LogNorm(1e-5, 1.0), cmap=mpl.colormaps["viridis_r"])
+    axes.set_yscale("log")
+    axes.yaxis.tick_right()
+    axes.set_yticks([1e-5, 1e-3, 1e-1], ["0.00001", "0.001", "0.1"])
+    axes.set_xticks([])
+    axes.grid(False)
+    axes.minorticks_off()
+    axes.tick_params(labelsize=7)
+
+
+FIGURES: dict[str, Callable[[Section], Figure | None]] = {
+    "accuracy": accuracy_figure,
+    "sin": sin_figure,
+    "ablation": ablation_figure,
+    "confidence": confidence_figure,
+    "error": error_figure,
+}

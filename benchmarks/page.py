@@ -1,0 +1,261 @@
+"""The Markdown page of one task: tables of each network from its records, with the plots beside them."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from benchmarks import markdown as md
+from benchmarks.energies import energies
+from benchmarks.figures import confidence_pairs
+from benchmarks.paper import paper
+from benchmarks.records import Record
+from benchmarks.tables import (
+    ENERGY_EPSILON,
+    EPSILONS,
+    SIN_STEP,
+    Row,
+    Section,
+    nearest,
+    sections,
+    site_numbers,
+    sites,
+)
+from msat import energy
+
+Plots = Mapping[str, str]
+"""File names of a network's plots by kind."""
+
+
+def page(
+    parts: Sequence[Section],
+    plots: Sequence[Plots] = (),
+    costs: str = energy.DEFAULT,
+    tables: Sequence[str] = (),
+) -> str:
+    """Return the Markdown page of one task under one profile.
+
+    Args:
+        parts: one section per network.
+        plots: the plots of each section; none where they were not drawn.
+        costs: name of the table of energies.
+        tables: names of the CSV files beside the page.
+    """
+    first = parts[0].first
+    blocks = [f"# {md.escape(first.task.title)} – profile {first.cell.profile}"]
+    if first.cell.profile == "sample":
+        blocks.append("Embedded sample data and small networks: for a quick look, not comparable with the papers.")
+    for part, drawn in zip(parts, plots or [{}] * len(parts), strict=True):
+        blocks += [
+            f"## {md.escape(part.model)}",
+            header(part),
+            *accuracy(part),
+            *_image(drawn, "accuracy", "Accuracy against T and against synaptic operations"),
+            *_image(drawn, "ablation", "Ablation: the whole method, its terms alone, fractions of the maximum"),
+            *confidence(part),
+            *_image(
+                drawn, "confidence", "Accuracy and spikes of inactivated neurons without and with spike confidence"
+            ),
+            *sin(part),
+            *_image(drawn, "sin", "SIN ratio of every site at several steps"),
+            *_image(drawn, "error", "Conversion error of every site"),
+            *_image(drawn, "trace", "Current, potential, threshold and spikes of chosen neurons over time"),
+            *energies(part, energy.costs(costs)),
+            *notes(part),
+        ]
+    if tables:
+        blocks.append("All numbers with more digits: " + ", ".join(f"[{name}]({name})" for name in tables) + ".")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _image(drawn: Plots, kind: str, title: str) -> list[str]:
+    return [f"![{title}]({drawn[kind]})"] if kind in drawn else []
+
+
+def header(part: Section) -> str:
+    """Return what the tables of a network rest on."""
+    first, records = part.first, [record for row in part.rows for record in row.records]
+    data, ann, inputs = first.data, first.ann, first.inputs
+    remarks = "".join(f"; {md.escape(remark)}" for remark in data.remarks)
+    origin = f"trained here, {ann.recipe['epochs']} epochs" if ann.recipe else ann.origin
+    seeds = sorted({record.cell.seed for record in records})
+    lines = [
+        f"- Data: **{data.kind}** – {md.escape(data.summary)}{remarks}",
+        f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates,"
+        f" weights {ann.weights} ({origin})",
+        f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",
+        f"- Calibration: {inputs.calibration} {inputs.calibration_rule}",
+        f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {len(seeds)} for stochastic methods, else 1",
+        f"- Code: {_commits(records)}",
+    ]
+    return "\n".join(lines)
+
+
+def accuracy(part: Section) -> list[str]:
+    """Return the first table: accuracy against T, latency, agreement."""
+    checkpoints, total = part.checkpoints, part.first.inputs.tested
+    many = len({row.steps for row in part.rows}) > 1
+    names = [
+        "Method",
+        *(f"T = {t}" for t in checkpoints),
+        *(f"settled, {e:g} pt" for e in EPSILONS),
+        "best step",
+        "real T",
+        "agrees, %",
+    ]
+    rows = [
+        ["ANN", *[md.percent([part.first.ann.correct], total)] * len(checkpoints), *[md.NONE] * (len(EPSILONS) + 3)]
+    ]
+    for row in part.rows:
+        name = md.escape(row.label) + (f" (T = {row.steps})" if many else "")
+        if not row.results:
+            rows.append([name, f"**{md.escape(row.fault)}**", *[md.NONE] * (len(names) - 2)])
+            continue
+        cells = _curve(row, part)
+        latencies = [md.steps(row.latency(points)) for points in EPSILONS]
+        agree = md.percent([r.agree[-1] for r in row.results], total, interval=False)
+        rows.append([name, *cells, *latencies, _best(row), str(row.results[0].real_latency[-1]), agree])
+    text = (
+        "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Settled: first step"
+        " from which accuracy stays within so many points of the ANN (– : not within T); methods converted anew for every T"
+        " settle at a checkpoint. Best step: what papers print, the step with most right answers (chosen on the"
+        " test inputs, so it never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out. Rows in order of the latency"
+        f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T."
+    )
+    return ["### Accuracy", md.table(names, rows), text, *_published(part)]
+
+
+def _best(row: Row) -> str:
+    right = [max(r.correct) for r in row.results]
+    return f"{md.steps(row.best())} ({md.percent(right, row.first.inputs.tested, interval=False)})"
+
+
+def _curve(row: Row, part: Section, interval: bool = True) -> list[str]:
+    """Return the accuracy at every checkpoint of the section that the row has."""
+    total = part.first.inputs.tested
+    return [
+        md.percent([r.correct[r.steps.index(t)] for r in row.results], total, interval)
+        if t in row.results[0].checkpoints
+        else md.NONE
+        for t in part.checkpoints
+    ]
+
+
+def _published(part: Section) -> list[str]:
+    published = part.first.task.published
+    if not published:
+        return []
+    rows = [
+        [
+            md.escape(p.method), md.NONE if p.ann is None else f"{p.ann:g}", f"{p.snn:g}",
+            md.NONE if p.steps is None else str(p.steps), md.escape(p.source),
+        ]
+        for p in published
+    ]  # fmt: skip
+    return [
+        "Published (other trained networks, other recipes; not measured here and never ranked):",
+        md.table(["Published method", "ANN, %", "SNN, %", "T", "source"], rows),
+    ]
+
+
+def confidence(part: Section) -> list[str]:
+    """Return Table 6 of the paper: ANS of the last site and accuracy, without and with spike confidence."""
+    pairs = confidence_pairs(part)
+    if not pairs:
+        return []
+    rows = []
+    for row in (row for pair in pairs for row in pair):
+        at = nearest(row.results[0].checkpoints, paper().confidence_step)
+        step = row.results[0].checkpoints[at]
+        right = [r.correct[r.steps.index(step)] for r in row.results]
+        numbers = [site_numbers(sites(r)[-1], at) for r in row.results]
+        rows.append(
+            [
+                md.escape(row.label), str(step), f"{mean(n['ans'] for n in numbers):.2f}",
+                f"{mean(n['confidence'] for n in numbers):.3f}", md.percent(right, row.first.inputs.tested),
+            ]
+        )  # fmt: skip
+    names = ["Method", "at t", "ANS, last site", "spike confidence p, last site", "right answers, %"]
+    return ["### Spike confidence", md.table(names, rows)]
+
+
+def sin(part: Section) -> list[str]:
+    """Return the second table: SIN ratio per site, ANS of the last site, the site of the largest conversion error."""
+    good = [row for row in part.rows if row.results]
+    if not good:
+        return []
+    numbered = sites(good[0].results[0])
+    names = ["Method", "at t", *(str(n) for n in range(1, len(numbered) + 1)), "ANS, last", "worst site (error)"]
+    rows = [_sin_row(row, len(names)) for row in part.rows]
+    legend = ", ".join(f"{n} {md.escape(site.name)}" for n, site in enumerate(numbered, 1))
+    text = (
+        f"SIN ratio, percent: neurons that should be silent but have fired by step t, of those that should be silent. ANS:"
+        f" spikes of each such neuron. Worst site: largest squared conversion error relative to the squared activation."
+        f" On {part.first.inputs.diagnosed} calibration inputs, mean over seeds. Sites: {legend}."
+    )
+    return ["### Spikes of inactivated neurons", md.table(names, rows), text]
+
+
+def _status(row: Row) -> str:
+    """Return `failed` or `skipped`; the first table says why."""
+    return row.fault.split(":")[0]
+
+
+def _sin_row(row: Row, width: int) -> list[str]:
+    if not row.results:
+        return [md.escape(row.label), _status(row), *[md.NONE] * (width - 2)]
+    steps = row.results[0].checkpoints
+    index = nearest(steps, SIN_STEP)
+    seeds = [[site_numbers(site, index) for site in sites(result)] for result in row.results]
+    sites_ = [{key: mean(seed[n][key] for seed in seeds) for key in seeds[0][n]} for n in range(len(seeds[0]))]
+    worst = max(range(len(sites_)), key=lambda n: sites_[n]["relative_error"])
+    return [
+        md.escape(row.label),
+        str(steps[index]),
+        *(f"{100 * site['sin_ratio']:.1f}" for site in sites_),
+        f"{sites_[-1]['ans']:.2f}",
+        f"{worst + 1} ({md.number(sites_[worst]['relative_error'], 2)})",
+    ]
+
+
+def notes(part: Section) -> list[str]:
+    """Return what each row is, and what in it is reconstructed."""
+    found: dict[str, str] = {}
+    for row in sorted(part.rows, key=lambda row: row.label):
+        method = row.first.method
+        extra = [] if method.category == "post-training" else [method.category]
+        extra += ["converted anew for every T"] if method.recalibrate_per_T else []
+        extra += [f"{len(row.records)} seeds"] if method.stochastic else []
+        extra += [] if method.causal else ["looks ahead"]
+        tail = f" ({', '.join(extra)})" if extra else ""
+        remark = f" Reconstruction: {md.escape(method.reconstruction)}" if method.reconstruction else ""
+        found[row.label] = (
+            f"- **{md.escape(row.label)}**: {md.escape(method.title)}. {md.escape(method.source)}{tail}.{remark}"
+        )
+    return ["### Methods", "\n".join(found.values())]
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Return the first table of each network of a task for a terminal: accuracy without intervals."""
+    texts = []
+    for part in sections(records):
+        total, checkpoints = part.first.inputs.tested, part.checkpoints
+        rows = [["ANN", *[md.percent([part.first.ann.correct], total, False)] * len(checkpoints), ""]]
+        for row in part.rows:
+            if row.results:
+                rows.append([row.label, *_curve(row, part, False), md.steps(row.latency(ENERGY_EPSILON))])
+            else:
+                rows.append([row.label, _status(row), *[""] * len(checkpoints)])
+        names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]
+        texts.append(f"{part.first.task.title}, {part.model}, {total:,} test inputs, % right\n" + md.plain(names, rows))
+    return "\n\n".join(texts)
+
+
+def _commits(records: Sequence[Record]) -> str:
+    found = sorted(
+        {(record.run.commit or "unknown")[:12] + (" with changes" if record.run.dirty else "") for record in records}
+    )
+    devices = sorted({record.run.device for record in records})
+    return f"commit {', '.join(found)}; device {md.escape(', '.join(devices))}"
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
