@@ -82,7 +82,11 @@ class EventsSession(Session):
         if max(len(shape), len(output)) > 3:
             return None
         first = self.runners[sources[0]] if len(sources) == 1 and sources[0] >= 0 else None
-        if isinstance(population, LateralInhibitionPool) and isinstance(stage.stage.synapses, torch.nn.Identity) and first:
+        if (
+            isinstance(population, LateralInhibitionPool)
+            and isinstance(stage.stage.synapses, torch.nn.Identity)
+            and first
+        ):
             self.blocks[position] = self.blocks[sources[0]]
             return PoolRunner(population, first, self.blocks[position], shape, output)
         runners = [self.runners[source] if source >= 0 else None for source in sources]

@@ -10,7 +10,7 @@ from torch import Tensor
 from msat.backends.base import Traffic
 from msat.backends.events_plan import spread
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import SPARE, Array, Lists, address, room
+from msat.backends.kernels.structs import NEURONS, SCAN, SPARE, Array, Lists, Stage, address, room
 
 
 class Buffer:
@@ -39,7 +39,7 @@ class Buffer:
             self.streams = streams
             each = pixels * self.block + SPARE
             self.arrays = {name: room((streams, each), kind) for name, kind in self.kinds.items()}
-            self.arrays["start"] = room((streams, pixels + 1), np.uint32)
+            self.arrays["start"] = room((streams, pixels // 16 * 16 + 16), np.uint32)
         pointers = [address(self.arrays.get(name)) for name in ("start", "code", "value", "count")]
         return Lists(*pointers, self.channels, self.height, self.width, self.block, self.blocks, steps)
 
@@ -63,7 +63,9 @@ class EventTraffic(Traffic):
         """Return how many events there are."""
         if self._events is None:
             used = self.batch * self.buffer.blocks * self.steps
-            self._events = int(self.buffer.arrays["start"][:used, -1].sum(dtype=np.int64))
+            self._events = int(
+                self.buffer.arrays["start"][:used, self.buffer.height * self.buffer.width].sum(dtype=np.int64)
+            )
         return self._events
 
     def density(self) -> float:
@@ -102,3 +104,19 @@ class EventTraffic(Traffic):
             ctypes.c_void_p(spikes.data_ptr()), ctypes.c_void_p(events.data_ptr()), torch.get_num_threads(),
         )  # fmt: skip
         return spikes.sum(0), events.sum(0)
+
+    def record(self, begin: int, output: Tensor, spikes: Tensor | None) -> None:
+        """Fill in steps begin .. with the outputs of a population [T, B, ...] and, if they are not 0 or 1, its spike counts."""
+        b, laid = self.buffer, channels_last(output)
+        counts = None if spikes is None else channels_last(spikes.to(laid))
+        job = Stage(
+            batch=self.batch, begin=begin, end=begin + len(laid), channels=b.channels, height=b.height, width=b.width,
+            tile=b.block, tiles=b.blocks, current=address(laid), current_time=laid[0].numel(), spikes=address(counts), out=self.lists,
+        )  # fmt: skip
+        library().run_stage(ctypes.byref(job), NEURONS["pass"], SCAN, 0, torch.get_num_threads())
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return [T, B, C, ...] as [T, B, ..., C], contiguous: the layout in which the kernels read currents and outputs."""
+    order = (0, 1, *range(3, x.dim()), 2)
+    return x.permute(order).contiguous()

@@ -55,13 +55,15 @@ def rows_of(chain: Chain, scale: Tensor | None, channels: int, tile: int) -> tup
     groups, (out, narrow, kh, kw) = convolution.groups, convolution.weight.shape
     weight = convolution.weight.detach().double() / (chain.pool[0] * chain.pool[1])
     if scale is not None:
-        weight = weight * scale.double().view(groups, 1, narrow).expand(-1, out // groups, -1).reshape(out, narrow, 1, 1)
+        weight = weight * scale.double().view(groups, 1, narrow).expand(-1, out // groups, -1).reshape(
+            out, narrow, 1, 1
+        )
     weight = weight.float()
     tiles = -(-channels // tile)
     first = [t * tile // (out // groups) for t in range(tiles)]
     last = [(min(channels, (t + 1) * tile) - 1) // (out // groups) for t in range(tiles)]
-    low = np.array([g * narrow for g in first], np.int32)
     span = max((b - a + 1) * narrow for a, b in zip(first, last, strict=True))
+    low = np.array([min(g * narrow, groups * narrow - span) for g in first], np.int32)
     rows = torch.zeros(tiles, kh * kw, span, tile)
     for c in range(groups):
         for t in range(tiles):

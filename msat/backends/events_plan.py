@@ -104,9 +104,10 @@ class _Reader(fx.Interpreter):
         layer, x = self.fetch_attr(str(target)), args[0]
         if isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.padding_mode == "zeros" and layer.padding != "same":
             padding = (0,) * len(layer.stride) if isinstance(layer.padding, str) else layer.padding
-            sizes = [_pair(size, fill) for size, fill in ((layer.stride, 1), (padding, 0), (layer.dilation, 1))]
             weight = layer.weight if layer.weight.dim() == 4 else layer.weight.unsqueeze(2)
-            return _convolve(x, Convolution(weight, *sizes, layer.groups), layer.bias, layer.weight.dim() - 2)
+            stride, dilation = _pair(layer.stride, 1), _pair(layer.dilation, 1)
+            convolution = Convolution(weight, stride, _pair(padding, 0), dilation, layer.groups)
+            return _convolve(x, convolution, layer.bias, layer.weight.dim() - 2)
         if isinstance(layer, nn.Linear):
             return _linear(x, layer.weight, layer.bias)
         if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
@@ -227,7 +228,9 @@ def _mean(x: Any, dim: Any = None, keepdim: bool = False) -> Expression:
 
 def _slice(x: Any, key: Any) -> Expression:
     """Read x[:, :, ::a, ::b]."""
-    if not isinstance(key, tuple) or not all(isinstance(k, slice) and k.start in {None, 0} and k.stop is None for k in key):
+    if not isinstance(key, tuple) or not all(
+        isinstance(k, slice) and k.start in {None, 0} and k.stop is None for k in key
+    ):
         raise Unmatched("an index that is not every n-th pixel")
     steps = [k.step or 1 for k in key]
 
@@ -244,7 +247,13 @@ def _pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None
     """Read zero padding of channels in front and behind."""
 
     def change(chain: Chain) -> Chain:
-        if chain.convolution or chain.pool != ONE or len(pad) != 2 * chain.dims + 2 or any(pad[:-2]) or min(pad[-2:]) < 0:
+        if (
+            chain.convolution
+            or chain.pool != ONE
+            or len(pad) != 2 * chain.dims + 2
+            or any(pad[:-2])
+            or min(pad[-2:]) < 0
+        ):
             raise Unmatched("padding of anything but channels")
         return replace(chain, offset=pad[-2], extent=pad[-2] + chain.shape[0] + pad[-1])
 

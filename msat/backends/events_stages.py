@@ -11,12 +11,12 @@ from torch import Tensor
 
 from msat.adaptive import AdaptiveState, AdaptiveThreshold
 from msat.backends.base import DenseTraffic, Traffic
-from msat.backends.events_lists import Buffer, EventTraffic
+from msat.backends.events_lists import Buffer, EventTraffic, channels_last
 from msat.backends.events_pack import Floats, by_tile, per_neuron
 from msat.backends.events_plan import spread
-from msat.backends.events_synapses import SCAN, Synapses, channels_first, channels_last
+from msat.backends.events_synapses import Synapses, channels_first
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import PAIR, Adaptive, Pool, Stage, address, aligned, room
+from msat.backends.kernels.structs import PAIR, SCAN, Adaptive, Pool, Stage, address, room
 from msat.network import Readout
 from msat.neurons import Emission, IntegrateAndFire, Neuron
 from msat.pooling import LateralInhibitionPool, SpikingPool
@@ -139,8 +139,6 @@ class TorchRunner(Runner):
         self.buffers: dict[bool, Buffer] = {}
         self.job = Stage()
         synapses.prepare(self.job)
-        self.pass_job = Stage(tile=synapses.tile, tiles=synapses.tiles)
-        self.pass_job.channels, self.pass_job.height, self.pass_job.width = spread(output)
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
@@ -155,7 +153,7 @@ class TorchRunner(Runner):
             emission, state = self.population.scan(currents, state)
             if self.silent:
                 return DenseTraffic(emission), state
-            traffic = self.compact(emission, traffic, batch, begin, end, count)
+            traffic = self.compact(emission, traffic, batch, begin, count)
         assert traffic is not None
         return traffic, state
 
@@ -175,18 +173,14 @@ class TorchRunner(Runner):
         return channels_first(sink, self.shape)
 
     def compact(
-        self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, end: int, count: int
+        self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, count: int
     ) -> EventTraffic:
         """Append the outputs of steps begin .. end to the chunk's lists."""
         counted = emission.events is not None
         if traffic is None:
             buffer = self.buffers.setdefault(counted, Buffer(self.output, self.synapses.tile, True, counted))
             traffic = EventTraffic(buffer, buffer.lists(batch, count), batch, None)
-        job, output = self.pass_job, channels_last(emission.output)
-        spikes = channels_last(emission.events.to(output)) if emission.events is not None else None
-        job.batch, job.begin, job.end, job.out = batch, begin, end, traffic.lists
-        job.current, job.current_time, job.spikes = output.data_ptr(), output[0].numel(), address(spikes)
-        self.synapses.run(job, "pass", SCAN)
+        traffic.record(begin, emission.output, emission.events)
         return traffic
 
 
@@ -228,6 +222,3 @@ class PoolRunner(Runner):
         self.job.account = address(self.account)
         library().run_pool(ctypes.byref(self.job), batch, torch.get_num_threads())
         return EventTraffic(self.buffer, lists, batch, self.scale), ()
-
-
-__all__ = ["Constant", "FusedRunner", "PoolRunner", "Runner", "TorchRunner", "aligned", "fusible"]

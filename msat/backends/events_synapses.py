@@ -12,11 +12,9 @@ from msat.backends.events_lists import EventTraffic
 from msat.backends.events_pack import Floats, Packed, per_neuron
 from msat.backends.events_plan import Chain, Expression, Unmatched, plan, spread
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import PAIR, Shortcut, Stage, Term, address
+from msat.backends.kernels.structs import GATHER, NEURONS, PAIR, SCAN, SCATTER, Shortcut, Stage, Term, address
 from msat.network import SpikingStage
 
-NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3}
-GATHER, SCAN, SCATTER = 0, 1, 2
 FRAME_BUDGET = 4_000_000
 """Most values in a tensor of currents; beyond it the last-level cache no longer helps (performance.md 1-2)."""
 
@@ -37,7 +35,11 @@ class Synapses:
     """
 
     def __init__(
-        self, stage: SpikingStage, shapes: Sequence[tuple[int, ...]], scales: Sequence[Tensor | None], shape: tuple[int, ...]
+        self,
+        stage: SpikingStage,
+        shapes: Sequence[tuple[int, ...]],
+        scales: Sequence[Tensor | None],
+        shape: tuple[int, ...],
     ) -> None:
         self.stage, self.scales = stage, scales
         self.channels, self.height, self.width = self.shape = spread(shape)
@@ -61,7 +63,9 @@ class Synapses:
         """Refuse what the kernels' 16-bit columns and channels cannot hold, and a shape that the chains do not make."""
         for chain in expression.chains:
             height, width = chain.shape[1:]
-            if max(chain.shape[0], width * chain.pool[1] ** 2) > 65535 or (height > 1) > (len(shape) > 2 or chain.dims < 2):
+            if max(chain.shape[0], width * chain.pool[1] ** 2) > 65535 or (height > 1) > (
+                len(shape) > 2 or chain.dims < 2
+            ):
                 raise Unmatched("a map too wide for the event codes")
             if not chain.convolution and (chain.extent or chain.shape[0], height, width) != self.shape:
                 raise Unmatched("a shortcut that broadcasts")
@@ -70,8 +74,10 @@ class Synapses:
         """Return whether to scatter: few channels, so that lists are short, and windows of several pixels."""
         layers = [chain.convolution for chain in expression.chains if chain.convolution]
         narrow = self.tile <= 4 * lanes() and self.channels <= SCATTER_CHANNELS
-        return narrow and any(layer.kernel != (1, 1) for layer in layers) and all(
-            layer.dilation[1] == 1 and layer.kernel[0] <= 64 for layer in layers
+        return (
+            narrow
+            and any(layer.kernel != (1, 1) for layer in layers)
+            and all(layer.dilation[1] == 1 and layer.kernel[0] <= 64 for layer in layers)
         )
 
     def _bias(self, expression: Expression, dims: int) -> tuple[Floats, int]:
@@ -99,6 +105,7 @@ class Synapses:
             term.kernel, term.stride = PAIR(*layer.kernel), PAIR(*layer.stride)
             term.padding, term.dilation = PAIR(*layer.padding), PAIR(*layer.dilation)
             term.pool, term.size = PAIR(*chain.pool), PAIR(*chain.shape[1:])
+            term.reciprocal = -(-65536 // chain.pool[1])
             term.span, term.row, term.low, term.run = span, int(first), address(low), address(run)
         self.cuts = (Shortcut * max(1, len(self.packed.shortcuts)))()
         self.values = [self.scales[chain.source] for chain in self.packed.shortcuts]
@@ -146,7 +153,8 @@ class Synapses:
     def dense(self, sources: Sequence[Traffic], begin: int, end: int) -> Tensor:
         """Return the currents of some steps by PyTorch: [end - begin, B, ...]."""
         frames = [
-            source.frames(begin, end) if isinstance(source, EventTraffic) else source.output()[begin:end] for source in sources
+            source.frames(begin, end) if isinstance(source, EventTraffic) else source.output()[begin:end]
+            for source in sources
         ]
         steps, batch = frames[0].shape[:2]
         current = self.stage.stage.synapses(*(frame.flatten(0, 1) for frame in frames))
@@ -168,12 +176,6 @@ def tile_for(channels: int) -> int:
     """Return how many channels one pass computes: at most 8 vectors, as few empty lanes as possible."""
     sizes = [lanes() * n for n in (8, 4, 2, 1)]
     return min(sizes, key=lambda size: -(-channels // size) * size)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return [T, B, C, ...] as [T, B, ..., C], contiguous: the layout in which the kernels read currents and outputs."""
-    order = (0, 1, *range(3, x.dim()), 2)
-    return x.permute(order).contiguous()
 
 
 def channels_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:

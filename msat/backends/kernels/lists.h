@@ -2,7 +2,7 @@
 #pragma once
 #include "vectors.h"
 
-constexpr int SPARE = 64;  // entries behind each stream that whole-vector reads and writes may touch
+constexpr int SPARE = 80;  // entries behind each stream that whole vectors may touch; an odd number of cache lines
 
 // An event is column << 16 | channel. Events of pixel p are start[p] .. start[p + 1]; a row of pixels is one contiguous range.
 struct Stream {
@@ -13,7 +13,7 @@ struct Stream {
 };
 
 struct Lists {
-    uint32_t* start;  // [B, blocks, steps, pixels + 1]
+    uint32_t* start;  // [B, blocks, steps, pixels + 1 rounded up]
     uint32_t* code;   // [B, blocks, steps, pixels * block + SPARE]
     float* value;     // same; null where an event's value follows from its channel (binary spikes)
     float* count;     // same; null where every event is one spike
@@ -21,9 +21,10 @@ struct Lists {
 
     int64_t pixels() const { return int64_t(height) * width; }
     int64_t room() const { return pixels() * block + SPARE; }
+    int64_t offsets() const { return pixels() / 16 * 16 + 16; }  // an odd number of lines too: steps must not share cache sets
     Stream stream(int64_t image, int g, int t) const {
         int64_t i = (image * blocks + g) * steps + t, at = i * room();
-        return {start + i * (pixels() + 1), code + at, value ? value + at : nullptr, count ? count + at : nullptr};
+        return {start + i * offsets(), code + at, value ? value + at : nullptr, count ? count + at : nullptr};
     }
 };
 
@@ -33,6 +34,7 @@ struct Term {
     int32_t kernel[2], stride[2], padding[2], dilation[2];
     int32_t pool[2];     // average pool in front: its windows; the division is in the weights
     int32_t size[2];     // height and width behind that pool
+    int32_t reciprocal;  // 65536 / pool[1] rounded up: column * reciprocal >> 16 is the column behind the pool
     int32_t span;        // input channels that one tile of output channels reads (all of them without groups)
     int32_t row;         // first weight row of this term
     const int32_t* low;  // [tiles]: first input channel of each tile

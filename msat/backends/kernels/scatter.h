@@ -37,7 +37,7 @@ static inline void add_run(float* to, const float* weight, int pixels, float val
 template <int NV, bool GRADED, int TAPS>
 static inline void scatter_row(const Term& k, const Lists& source, int image, int t, int iy, int tile, const float* weight,
                                float* const* rows, const int* taps, int count, int margin) {
-    const uint32_t reciprocal = (65536 + k.pool[1] - 1) / k.pool[1], low = k.low[tile], span = k.span;
+    const uint32_t reciprocal = k.reciprocal, low = k.low[tile], span = k.span;
     const int64_t per_row = int64_t(k.kernel[1]) * NV * LANES, per_channel = per_row * k.kernel[0];
     for (int g = 0; g < source.blocks; g++) {
         const Stream in = source.stream(image, g, t);

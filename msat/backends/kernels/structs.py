@@ -2,15 +2,20 @@
 
 import ctypes
 import mmap
-from ctypes import POINTER, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_float, c_int32, c_int64, c_uint64, c_void_p
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-SPARE = 64
+SPARE = 80
+NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3}
+"""What becomes of the currents (kernels.cpp)."""
+GATHER, SCAN, SCATTER = 0, 1, 2
+"""Where the currents come from: lists by output, tensors in memory, lists by input."""
 PAIR = c_int32 * 2
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Lists(ctypes.Structure):
@@ -24,7 +29,7 @@ class Lists(ctypes.Structure):
 class Term(ctypes.Structure):
     _fields_ = [
         ("source", Lists), ("kernel", PAIR), ("stride", PAIR), ("padding", PAIR), ("dilation", PAIR),
-        ("pool", PAIR), ("size", PAIR), ("span", c_int32), ("row", c_int32), ("low", c_void_p), ("run", c_void_p),
+        ("pool", PAIR), ("size", PAIR), ("reciprocal", c_int32), ("span", c_int32), ("row", c_int32), ("low", c_void_p), ("run", c_void_p),
     ]  # fmt: skip
 
 

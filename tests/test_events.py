@@ -1,0 +1,239 @@
+"""The event backend against the plain step loop: every stage on equal spikes, end to end, and independent of how work is cut."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines import burst, constant, dcgs, msat, opt, parallel, rmp
+from msat.adaptive import AdaptiveThreshold
+from msat.backends import Folded, Step
+from msat.backends.events import Events, EventsSession
+from msat.backends.events_lists import EventTraffic
+from msat.backends.events_stages import FusedRunner, PoolRunner, TorchRunner
+from msat.backends.folded import FoldedSession
+from msat.calibration import Calibration
+from msat.conversion import convert
+from msat.method import Method
+from msat.network import Readout, Relu, SpikingNetwork
+from msat.neurons import IntegrateAndFire
+from msat.observers import Accuracy, Activity, Diagnostics
+from msat.operations import fan_out
+from msat.simulation import simulate, tensor_batches
+from msat.tracing import trace
+from tests.conftest import settle_norms
+
+METHODS = [
+    constant.maximum(), constant.half_start(), msat.msat(), msat.msat_normalised(), msat.dtt(), msat.det(),
+    msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
+]  # fmt: skip
+ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
+
+
+class Waves(nn.Module):
+    """A chain in one dimension with strides, max-pools and a global average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(1, 20, 9, 4), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(20, 33, 3), nn.ReLU(), nn.MaxPool1d(4),
+            nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(33, 5),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Averages(nn.Module):
+    """Average pools before a convolution and before two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 10, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(10, 130, 3, padding=2, dilation=2),
+            nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(130 * 4, 40), nn.ReLU(), nn.Linear(40, 5),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@pytest.fixture(params=["small", "waves", "averages"])
+def network(request: pytest.FixtureRequest, small: tuple[nn.Module, Tensor]) -> tuple[nn.Module, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        if request.param == "waves":
+            return Waves().eval(), torch.randn(7, 1, 150)
+        if request.param == "averages":
+            inputs = torch.randn(7, 3, 8, 8)
+            return settle_norms(Averages(), inputs), inputs
+    return small[0], small[1][:7]
+
+
+def converted(method: Method, network: tuple[nn.Module, Tensor], steps: int = 21) -> SpikingNetwork:
+    model, inputs = network
+    with torch.no_grad():
+        return convert(method, Calibration(trace(model, inputs), inputs, steps))
+
+
+@pytest.fixture(params=[True, False], ids=["events", "dense"], name="one_way")
+def force_one_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Force the event kernels, or the dense fallback, wherever both are possible."""
+    monkeypatch.setattr("msat.backends.events_synapses.DENSE", 1e9 if request.param else 0.0)
+
+
+@pytest.mark.usefixtures("one_way")
+@pytest.mark.parametrize("method", METHODS, ids=ids)
+def test_every_stage_agrees_on_equal_spikes(method: Method, network: tuple[nn.Module, Tensor]) -> None:
+    """Both backends get the event backend's own traffic, so that a spike flipped by float order does not spread."""
+    spiking, inputs = converted(method, network), network[1]
+    events, plain = Events().open(spiking), Step().open(spiking)
+    samples, states = torch.arange(len(inputs)), [[None] * len(spiking.stages) for _ in range(2)]
+    for first, count in ((0, 16), (16, 5)):
+        sent: dict[int, Any] = {
+            -1 - k: events.constant(c, first, count) for k, c in enumerate(spiking.network.front(inputs))
+        }
+        for position, stage in enumerate(spiking.stages):
+            sources = [sent[source] for source in stage.stage.sources]
+            results = []
+            for number, session in enumerate((events, plain)):
+                traffic, states[number][position] = session.advance(
+                    position, sources, states[number][position], samples, first, count
+                )
+                results.append(traffic)
+            compare(results[0].output(), results[1].output(), spiking, position)
+            sent[position] = results[0]
+
+
+def compare(got: Tensor, expected: Tensor, spiking: SpikingNetwork, position: int) -> None:
+    """Outputs are equal to rounding, but for at most 0.3 % of the units, which met a threshold (or a tie of a pool) exactly."""
+    scale = expected.abs().max().clamp(min=1e-6)
+    off = (got - expected).abs() > 2e-5 * scale
+    neurons = off.any(0)
+    allowed = 0 if isinstance(spiking.stages[position].stage.rule, Readout) else 0.003 * neurons.numel()
+    assert int(neurons.sum()) <= allowed, f"{int(neurons.sum())} of {neurons.numel()} neurons at stage {position}"
+
+
+@pytest.mark.parametrize("method", [constant.maximum(), msat.msat(), msat.msat_sc()], ids=ids)
+@pytest.mark.parametrize(("chunk", "batch"), [(1, 7), (5, 7), (16, 3), (None, 2)])
+def test_results_do_not_depend_on_chunk_or_batch(
+    method: Method, network: tuple[nn.Module, Tensor], chunk: int | None, batch: int
+) -> None:
+    spiking, inputs = converted(method, network), network[1]
+    whole, cut = (counts(spiking, inputs, Events(c), b) for c, b in ((21, 7), (chunk, batch)))
+    assert whole == cut
+
+
+def counts(spiking: SpikingNetwork, inputs: Tensor, backend: Any, batch: int, steps: int = 21) -> list[Any]:
+    """Return correct answers per step, activity and diagnosis of a run."""
+    labels = torch.arange(len(inputs)) % 4
+    accuracy = Accuracy(labels, spiking.network(inputs).argmax(1), steps)
+    activity, diagnostics = Activity(fan_out(spiking.network), steps), Diagnostics(spiking.network, steps)
+    simulate(spiking, tensor_batches(inputs, batch), steps, [accuracy, activity, diagnostics], backend)
+    diagnosis = [(s.sin, s.sin_spikes, s.fired_positive) for s in diagnostics.sites.values()]
+    return [accuracy.correct.tolist(), accuracy.agree.tolist(), activity.sites(), diagnosis]
+
+
+@pytest.mark.parametrize("method", [constant.maximum(), burst.burst()], ids=ids)
+def test_observers_count_what_they_count_in_the_step_loop(method: Method, small: tuple[nn.Module, Tensor]) -> None:
+    spiking, inputs = converted(method, small), small[1]
+    (correct, agree, sites, diagnosis), expected = (counts(spiking, inputs, b, 24) for b in (Events(), Step()))
+    assert (correct, agree) == tuple(expected[:2])
+    for position, site in sites.items():
+        if isinstance(spiking.stages[position].stage.rule, Relu):
+            assert site == expected[2][position]
+    assert diagnosis == expected[3]
+
+
+def test_end_to_end_within_the_noise_of_memory_formats(small: tuple[nn.Module, Tensor]) -> None:
+    """The yardstick is how far the step loop differs from itself when convolutions sum in another order."""
+    spiking, inputs = converted(msat.msat(), small), small[1]
+    scores = [final(spiking, inputs, backend) for backend in (Step(), Events())]
+    other = final(spiking, inputs.contiguous(memory_format=torch.channels_last), Step())
+    noise = (scores[0] - other).abs().max()
+    assert (scores[0] - scores[1]).abs().max() <= 3 * noise + 1e-4 * scores[0].abs().max()
+
+
+def final(spiking: SpikingNetwork, inputs: Tensor, backend: Any, steps: int = 32) -> Tensor:
+    kept: list[Tensor] = []
+
+    class Last:
+        def see(self, chunk: Any) -> None:
+            if chunk.position == len(spiking.stages) - 1 and chunk.first + len(chunk.traffic.output()) == steps:
+                kept.append(chunk.traffic.output()[-1])
+
+        def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
+            pass
+
+    simulate(spiking, tensor_batches(inputs, len(inputs)), steps, [Last()], backend)  # type: ignore[list-item]
+    return torch.cat(kept)
+
+
+def test_each_stage_gets_the_fastest_way_it_allows(small: tuple[nn.Module, Tensor]) -> None:
+    kinds = [[type(r) for r in session(m, small).runners] for m in (constant.maximum(), msat.msat(), burst.burst())]
+    assert kinds[0] == kinds[1] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
+    assert kinds[2] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]
+
+
+def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:
+    opened = Events().open(converted(method, network))
+    assert isinstance(opened, EventsSession)
+    return opened
+
+
+def test_a_window_over_the_whole_run_is_left_to_folded(small: tuple[nn.Module, Tensor]) -> None:
+    assert isinstance(Events().open(converted(parallel.parallel(), small)), FoldedSession)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 6, 1, 1), (1, 6, 6, 6)], ids=["layer", "channel", "neuron"])
+@pytest.mark.parametrize("kind", [IntegrateAndFire, AdaptiveThreshold])
+def test_thresholds_and_potentials_per_layer_channel_and_neuron(
+    small: tuple[nn.Module, Tensor], shape: tuple[int, ...], kind: type
+) -> None:
+    spiking, inputs = converted(constant.maximum(), small), small[1]
+    make = torch.Generator().manual_seed(0)
+    for position in (0, 1):
+        theta = 1 + torch.rand(shape, generator=make)
+        neuron = kind().bind(theta, 0.3 * theta)
+        spiking = spiking.with_stage(position, population=neuron, offset=torch.rand(shape, generator=make) * 0.1)
+    assert all(isinstance(r, FusedRunner) for r in Events().open(spiking).runners[:2])  # type: ignore[attr-defined]
+    torch.testing.assert_close(final(spiking, inputs, Events()), final(spiking, inputs, Step()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [constant.maximum(), msat.msat()], ids=ids)
+def test_a_start_state_is_taken_over(method: Method, small: tuple[nn.Module, Tensor]) -> None:
+    spiking, inputs = converted(method, small), small[1]
+
+    class Warm:
+        def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
+            current = network.network.stages[0].synapses(*network.network.front(inputs))
+            state: Any = network.stages[0].population.start(current, samples)
+            _, state = network.stages[0].population.scan(current.expand(5, *current.shape), state)
+            return [state, *[None] * (len(network.stages) - 1)]
+
+    spiking = replace(spiking, warm_up=Warm())  # type: ignore[arg-type]
+    torch.testing.assert_close(final(spiking, inputs, Events()), final(spiking, inputs, Step()), rtol=1e-4, atol=1e-4)
+
+
+def test_the_denser_way_is_chosen_by_density(small: tuple[nn.Module, Tensor]) -> None:
+    opened = session(constant.maximum(), small)
+    runner = opened.runners[1]
+    assert isinstance(runner, FusedRunner)
+    first = opened.runners[0]
+    assert isinstance(first, FusedRunner)
+    empty, full = (EventTraffic(first.buffer, first.buffer.lists(4, 8), 4, first.scale) for _ in range(2))
+    full._events, empty._events = 4 * 8 * 6 * 36, 0
+    runner.synapses.dense_cost *= 20  # the layer is too small to be worth a dense pass at its true size
+    assert runner.synapses.listen([empty])
+    runner.synapses.dense_cost /= 1e4
+    assert not runner.synapses.listen([full])
+
+
+def test_folded_gives_the_same_scores(network: tuple[nn.Module, Tensor]) -> None:
+    spiking = converted(constant.maximum(), network)
+    torch.testing.assert_close(
+        final(spiking, network[1], Events()), final(spiking, network[1], Folded()), rtol=1e-4, atol=1e-4
+    )
