@@ -100,3 +100,12 @@ def curves(record: Record, task: str, random: np.random.Generator, slow: float) 
                 "data": record.data.model_copy(update={"kind": kind}),
                 "ann": record.ann.model_copy(update={"correct": 370, "macs": 1200})}
     )  # fmt: skip
+
+
+def with_bits(method: str, right: int, total: int) -> Record:
+    """Return the record of a method that has the first `right` of `total` inputs right at every step."""
+    record = make_record(method, correct=[right] * 4, tested=total)
+    bits = pack(torch.arange(total) < right)
+    assert record.result is not None
+    ann = record.ann.model_copy(update={"correct": total - 4, "macs": 10**6})
+    return record.model_copy(update={"result": record.result.model_copy(update={"bits": [bits] * 3}), "ann": ann})
