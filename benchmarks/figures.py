@@ -228,10 +228,31 @@ def _scale(axes: Axes) -> None:
     axes.tick_params(labelsize=7)
 
 
+def trace_figure(part: Section) -> Figure | None:
+    """Neurons of the last site over time under the paper's method: current, potential, threshold, spikes."""
+    rows = [row for row in named(part, paper().subject[:1]) if row.results[0].traces]
+    if not rows:
+        return None
+    traces = rows[0].results[0].traces or []
+    figure, panels = canvas(len(traces), width=3.5, height=3.0, legend=1.2)
+    for axes, trace in zip(panels, traces, strict=True):
+        steps = range(1, len(trace.current) + 1)
+        axes.step(steps, trace.threshold, where="mid", label="threshold", **colour(1))
+        axes.plot(steps, trace.potential, label="potential", **colour(0))
+        axes.plot(steps, trace.current, label="current", color=GREY, linewidth=1)
+        fired = [t for t, sent in zip(steps, trace.output, strict=True) if sent]
+        axes.plot(fired, [0.0] * len(fired), "|", color="black", markersize=9, label="spike")
+        axes.set_title(f"{short(trace.site, 20)}, neuron {trace.neuron}", fontsize=9)
+        axes.set_xlabel("time step")
+    legend(figure, panels[0], 1.2)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Section], Figure | None]] = {
     "accuracy": accuracy_figure,
     "sin": sin_figure,
     "ablation": ablation_figure,
     "confidence": confidence_figure,
     "error": error_figure,
+    "trace": trace_figure,
 }

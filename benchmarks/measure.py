@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.records import Diagnosis, Population, Result, pack
+from benchmarks.traces import follow
 from msat.backends import choose
 from msat.calibration import Calibration
 from msat.conversion import convert
@@ -109,6 +110,7 @@ def _result(bench: Bench, method: Method, runs: list[Run], steps: list[int], nom
         bits=[pack(b) for b in bits],
         populations=[_population(bench, runs, position) for position in range(len(runs[0].network.stages))],
         real_latency=[method.real_latency(t, layers) for t in at],
+        traces=follow(runs[-1].network, bench.calibration[:1], nominal, sum(bench.counts(runs[-1].network.network)[1])),
     )
 
 

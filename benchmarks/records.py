@@ -139,6 +139,17 @@ class Population(Part):
     diagnosis: Diagnosis | None = Field(description="Sites only: SIN and conversion error.")
 
 
+class NeuronTrace(Part):
+    """One neuron of the last site over the first steps, for the first calibration input; activation units."""
+
+    site: str = Field(description="Name of the module.")
+    neuron: int = Field(description="Its number in the flattened site.")
+    current: list[float] = Field(description="Input current at every step.")
+    threshold: list[float] = Field(description="Threshold at every step.")
+    potential: list[float] = Field(description="Membrane potential after every step.")
+    output: list[float] = Field(description="What it sent at every step; not zero where it spiked.")
+
+
 class Result(Part):
     """What was measured. Lists of counts run along `steps` or `checkpoints` as said."""
 
@@ -151,6 +162,9 @@ class Result(Part):
     bits: list[str] = Field(description="One bit per tested input, along `checkpoints`: packed, base64.")
     populations: list[Population] = Field(description="All stages in execution order.")
     real_latency: list[int] = Field(description="Steps until the answer of each checkpoint is out.")
+    traces: list[NeuronTrace] | None = Field(
+        default=None, description="Some neurons over time, where they can be followed."
+    )
 
 
 class RunFields(Part):

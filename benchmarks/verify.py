@@ -30,7 +30,8 @@ def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...])
             raise UserError(f"the {name} at hand ({here}) are not those of {file} ({there}); get those to verify it.")
     if fresh.result is None:
         return [f"the cell {fresh.status}: {fresh.reason}"]
-    return list(_differences("result", record.result.model_dump(), fresh.result.model_dump()))
+    old, new = (result.model_dump(exclude={"traces"}) for result in (record.result, fresh.result))
+    return list(_differences("result", old, new))
 
 
 def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, ...]) -> Cell:

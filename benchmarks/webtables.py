@@ -64,8 +64,8 @@ def rank_table(nets: Sequence[Section]) -> Table:
 
 def method_table(nets: Sequence[Section], files: Files) -> Table:
     """Return one row for each method on each network."""
-    names = ("Network", "Method", "T", "right at T, %", *(f"settled, {e:g} pt" for e in EPSILONS), "best step", "real T",
-             "agrees, %", "spikes", "SIN, last site, %", "worst site", "records")  # fmt: skip
+    names = ("Network", "Method", "records", "T", "right at T, %", *(f"settled, {e:g} pt" for e in EPSILONS), "best step", "real T",
+             "agrees, %", "spikes", "SIN, last site, %", "worst site")  # fmt: skip
     rows = tuple(_method_row(net, row, files) for net in nets for row in net.rows)
     note = (
         "Right answers with 95 % Wilson interval, or ± standard deviation over seeds. Settled: first step from which accuracy"
@@ -76,10 +76,10 @@ def method_table(nets: Sequence[Section], files: Files) -> Table:
 
 
 def _method_row(net: Section, row: Row, files: Files) -> tuple[Cell, ...]:
-    head = (Cell(place(net)), Cell(row.label), Cell(str(row.steps), row.steps))
-    links = tuple((f"s{record.cell.seed}", files[id(record)]) for record in row.records)
+    links = tuple((f"seed {record.cell.seed}", files[id(record)]) for record in row.records)
+    head = (Cell(place(net)), Cell(row.label), Cell("", None, links), Cell(str(row.steps), row.steps))
     if not row.results:
-        return (*head, Cell(row.fault), *[Cell(md.NONE)] * (len(EPSILONS) + 6), Cell("", None, links))
+        return (*head, Cell(row.fault), *[Cell(md.NONE)] * (len(EPSILONS) + 6))
     total, results = row.first.inputs.tested, row.results
     latencies = [row.latency(points) for points in EPSILONS]
     errors = [mean(v) for v in zip(*([_error(s) for s in sites(r)] for r in results), strict=True)]

@@ -62,6 +62,12 @@ def test_a_run_leaves_records_tables_and_a_summary(call: Call):
         assert len(record.result.bits) == len(record.result.checkpoints) == 4
         assert [p.role for p in record.result.populations] == ["site", "site", "readout"]
         assert record.ann.macs == 6 * 16 + 16 * 8 + 8 * 3
+        traces = record.result.traces or []
+        assert 1 <= len(traces) <= 3
+        for trace in traces:
+            assert len(trace.current) == len(trace.threshold) == len(trace.potential) == len(trace.output) == 8
+            moved = [v + x - o for v, x, o in zip([0.0, *trace.potential], trace.current, trace.output, strict=False)]
+            assert moved == pytest.approx(trace.potential, abs=2e-2)
         assert record.ann.correct > 45
     page = Path("results/sample/clouds/README.md").read_text()
     assert r"Clouds \| of \*points\*" in page

@@ -124,10 +124,10 @@ def test_the_page_in_a_browser(browser: Browser, results: Path):
         ".filter(r => !r.hidden).map(r => r.cells[%d].textContent)"  # fmt: skip
     assert set(browser.run(column % 0)) == {"task-0 mlp"}
     click = "document.querySelectorAll('[data-name=\"full-real-methods\"] th button')[%d].click()"
-    browser.run(click % 3)
-    up = [float(text.split()[0]) for text in browser.run(column % 3)]
-    browser.run(click % 3)
-    down = [float(text.split()[0]) for text in browser.run(column % 3)]
+    browser.run(click % 4)
+    up = [float(text.split()[0]) for text in browser.run(column % 4)]
+    browser.run(click % 4)
+    down = [float(text.split()[0]) for text in browser.run(column % 4)]
     assert up == sorted(up)
     assert down == up[::-1]
     enter = (

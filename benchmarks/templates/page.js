@@ -42,6 +42,7 @@ function sortBy(table, column) {
 function filterTable(article, network, text) {
   const table = article.querySelector("table");
   const [where, method] = [columnOf(table, "Network"), columnOf(table, "Method")];
+  table.classList.toggle("single", where === 0 && Boolean(network)); // one network needs no column for its name
   let shown = 0;
   for (const row of rowsOf(table)) {
     const fits = where < 0 || !network || row.cells[where].textContent === network;
@@ -165,7 +166,9 @@ function start(section) {
     const table = article.querySelector("table");
     article.querySelector(".csv").addEventListener("click", () => download(article));
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
-      if (rowsOf(table).some((row) => row.cells[column].dataset.value !== undefined)) cell.classList.add("number");
+      if (rowsOf(table).some((row) => row.cells[column].dataset.value !== undefined)) {
+        [cell, ...rowsOf(table).map((row) => row.cells[column])].forEach((one) => one.classList.add("number"));
+      }
       cell.firstElementChild.addEventListener("click", () => { sortBy(table, column); chart = draw(section, chart); });
     });
   }
