@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.board import VIEWS, board, by_kind, comparable, networks, rank_network
+from benchmarks.cli import app
 from benchmarks.compare import compare
 from benchmarks.critical import bars, critical
 from benchmarks.leaderboard import leaderboard
@@ -98,3 +100,19 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
     assert "63" not in compare(str(tmp_path), str(tmp_path), tmp_path).split("A - B")[1].split("\n")[2]
     with pytest.raises(UserError, match="unknown method with a done record 'c'"):
         compare("a", "c", tmp_path)
+
+
+def test_compare_and_costs_on_the_command_line(tmp_path: Path):
+    for name, right in (("a", 60), ("b", 20)):
+        write(with_bits(name, right, 64), tmp_path / "sample" / "clouds" / "mlp" / f"{name}.json")
+    results = ["--results", str(tmp_path)]
+    done = CliRunner().invoke(app, ["compare", "a", "b", "--task", "clouds", *results])
+    assert (done.exit_code, "McNemar p" in done.output) == (0, True)
+    none = CliRunner().invoke(app, ["compare", "a", "b", "--task", "rain", *results])
+    assert none.exit_code == 2
+    assert CliRunner().invoke(app, ["report", "--costs", "jouppi-7nm", *results]).exit_code == 0
+    assert "7 nm" in (tmp_path / "sample" / "clouds" / "README.md").read_text()
+    assert "7 nm" in (tmp_path / "index.html").read_text()
+    wrong = CliRunner().invoke(app, ["report", "--costs", "jouppi", *results])
+    assert wrong.exit_code == 2
+    assert "jouppi-7nm" in wrong.output
