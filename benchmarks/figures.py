@@ -204,7 +204,7 @@ def error_figure(part: Section) -> Figure | None:
     ticks = range(0, count, max(1, round(count / 12)))
     axes.set_xticks([k + 0.5 for k in ticks], [str(k + 1) for k in ticks])
     axes.set_xlabel("site")
-    axes.set_title("relative squared error at T", fontsize=9)
+    axes.set_title("relative squared error at T (darkest: 1 or more)", fontsize=9)
     axes.invert_yaxis()
     axes.grid(False)
     beside = figure.add_axes(
