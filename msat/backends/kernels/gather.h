@@ -178,37 +178,33 @@ void gather(const Stage& s, int image, int g) {
             }
             for (int t = s.begin, from = 0; t < s.end; from = ends[t++]) {
                 vec acc[NV];
+                alignas(64) float current[NV * LANES];
 #pragma GCC unroll 8
                 for (int v = 0; v < NV; v++) acc[v] = load(base + v * LANES);
                 sum_rows<NV, GRADED>(acc, weight, list.rows.data() + from, list.values.data() + from, ends[t] - from);
-                if (s.shortcuts) {
-                    alignas(64) float sum[NV * LANES];
-                    memcpy(sum, acc, sizeof(sum));
-                    add_shortcuts(s, image, g, y, x, t, sum);
-                    memcpy(acc, sum, sizeof(sum));
-                }
-                neuron(acc, p, x, t);
+#pragma GCC unroll 8
+                for (int v = 0; v < NV; v++) store(current + v * LANES, acc[v]);
+                if (s.shortcuts) add_shortcuts(s, image, g, y, x, t, current);
+                advance<Neuron<NV>, NV>(neuron, current, p, 1, x, t);
             }
         }
 }
 
 // Currents that lie in memory (a constant, or a dense convolution's result) go straight to the neurons.
+// Loop order: row -> step -> pixel: a row's state stays in L1, and neighbouring pixels hide each other's latency.
 template <template <int> class Neuron, int NV, bool>
 void scan(const Stage& s, int image, int g) {
+    static thread_local std::vector<float> row;
     Neuron<NV> neuron(s, image, g);
     const int lanes = s.lanes(g);
+    const bool whole = s.channels == s.tile;
+    if (row.size() < size_t(s.width) * s.tile) row.resize(size_t(s.width) * s.tile);
     for (int y = 0; y < s.height; y++)
-        for (int x = 0; x < s.width; x++) {
-            const int64_t p = int64_t(y) * s.width + x;
-            const float* from = s.current + (image * s.pixels() + p) * s.channels + g * s.tile;
-            for (int t = s.begin; t < s.end; t++) {
-                const float* at = from + (t - s.begin) * s.current_time;
-                vec current[NV] = {};
-                if (lanes == NV * LANES)
-                    for (int v = 0; v < NV; v++) current[v] = load(at + v * LANES);
-                else
-                    memcpy(current, at, lanes * sizeof(float));
-                neuron(current, p, x, t);
-            }
+        for (int t = s.begin; t < s.end; t++) {
+            const int64_t p = int64_t(y) * s.width;
+            const float* from = s.current + (t - s.begin) * s.current_time + (image * s.pixels() + p) * s.channels + g * s.tile;
+            for (int x = 0; !whole && x < s.width; x++)
+                memcpy(row.data() + x * s.tile, from + int64_t(x) * s.channels, lanes * sizeof(float));
+            advance<Neuron<NV>, NV>(neuron, whole ? from : row.data(), p, s.width, 0, t);
         }
 }

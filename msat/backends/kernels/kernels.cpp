@@ -69,6 +69,10 @@ void run_weigh(const Lists* in, int batch, const double* weight, int by_channel,
 }
 
 void run_functions(const float* x, float* exponential, float* plus, int64_t n) {
-    for (int64_t i = 0; i + LANES <= n; i += LANES) store(exponential + i, exp(load(x + i))), store(plus + i, softplus(load(x + i)));
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        vec e[1] = {load(x + i)}, p[1] = {load(x + i)};
+        exp(e), softplus(p);
+        store(exponential + i, e[0]), store(plus + i, p[0]);
+    }
 }
 }

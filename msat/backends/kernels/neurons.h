@@ -36,31 +36,65 @@ static inline void append(Writer& w, int64_t p, int x, int t, const uint32_t* fi
     out.start[p + 1] = n;
 }
 
+// Vectors that a neuron computes together: independent of each other, so that they hide each other's latency.
+constexpr int TOGETHER = 8;
+template <int NV>
+constexpr int GROUP = NV >= TOGETHER ? 1 : TOGETHER / NV;  // the same in pixels
+
+// Advances neighbouring pixels p .. by one step; currents [pixels, NV vectors]. Columns start at x.
+template <class Neuron, int NV>
+static inline void advance(Neuron& neuron, const float* currents, int64_t p, int pixels, int x, int t) {
+    if constexpr (Neuron::WRITES) {
+        for (int i = 0; i < pixels; i++) neuron.write(currents + i * NV * LANES, p + i, t);
+    } else {
+        for (int i = 0; i < pixels; i += GROUP<NV>) {
+            const int now = pixels - i < GROUP<NV> ? pixels - i : GROUP<NV>;
+            uint32_t fired[GROUP<NV> * NV];
+            alignas(64) float value[GROUP<NV> * NV * LANES], count[GROUP<NV> * NV * LANES];
+            neuron.fire(currents + i * NV * LANES, p + i, now * NV, t, fired, value, count);
+            for (int k = 0; k < now; k++) {
+                const float *values = value + k * NV * LANES, *counts = count + k * NV * LANES;
+                if (Neuron::COUNTS && neuron.s.spikes)
+                    append<NV, true, true>(neuron.w, p + i + k, x + i + k, t, fired + k * NV, values, counts);
+                else
+                    append<NV, Neuron::VALUES, false>(neuron.w, p + i + k, x + i + k, t, fired + k * NV, values, counts);
+            }
+        }
+    }
+}
+
+// Where a tile's parameters lie: one vector row for all pixels, or one for each.
+template <int NV>
+struct Parameters {
+    const float* first;
+    bool each;
+
+    Parameters(const Stage& s, const float* values, int64_t step, int g)
+        : first(values + g * (step ? s.pixels() * s.tile : s.tile)), each(step) {}
+    vec operator()(int64_t p, int v) const { return load(first + (each ? p * NV + v : v % NV) * LANES); }
+};
+
 // Integrate-and-fire with soft reset, (IF1)-(IF4).
 template <int NV>
 struct IntegrateAndFire {
+    static constexpr bool WRITES = false, VALUES = false, COUNTS = false;
     const Stage& s;
     Writer w;
     float* v;
-    const float* theta;
+    Parameters<NV> theta;
 
     IntegrateAndFire(const Stage& s, int image, int g)
-        : s(s), w(s, image, g), v(s.v + s.cell(image, g)),
-          theta(s.theta + g * (s.theta_step ? s.pixels() * s.tile : s.tile)) {}
+        : s(s), w(s, image, g), v(s.v + s.cell(image, g)), theta(s, s.theta, s.theta_step, g) {}
 
-    void operator()(const vec* x, int64_t p, int column, int t) {
-        uint32_t fired[NV];
-        float* at = v + p * s.tile;
-        const float* th = theta + p * s.theta_step;
-#pragma GCC unroll 8
-        for (int i = 0; i < NV; i++) {
-            vec m = load(at + i * LANES) + x[i], h = load(th + i * LANES);
+    void fire(const float* x, int64_t p, int vectors, int, uint32_t* fired, float*, float*) {
+        float* at = v + p * NV * LANES;
+        for (int i = 0; i < vectors; i++) {
+            vec m = load(at + i * LANES) + load(x + i * LANES), h = theta(p, i);
             fired[i] = bits(m >= h);
             store(at + i * LANES, m >= h ? m - h : m);
         }
-        if (w.lanes < s.tile)
-            for (int i = 0; i < NV; i++) fired[i] &= w.valid(i);
-        append<NV, false, false>(w, p, column, t, fired, nullptr, nullptr);
+        if (w.lanes < NV * LANES)
+            for (int i = 0; i < vectors; i++) fired[i] &= w.valid(i % NV);
     }
 };
 
@@ -73,91 +107,115 @@ static inline uint64_t mix(uint64_t z) {  // msat/randomness.py
 // MSAT's adaptive threshold, (M1)-(M11).
 template <int NV>
 struct AdaptiveThreshold {
+    static constexpr bool WRITES = false, VALUES = true, COUNTS = false;
     const Stage& s;
     const Adaptive& a;
     Writer w;
     float *v, *mean;
-    const float* V;
+    Parameters<NV> V;
     uint64_t sample;
 
     AdaptiveThreshold(const Stage& s, int image, int g)
         : s(s), a(s.adaptive), w(s, image, g), v(s.v + s.cell(image, g)), mean(s.mean + s.cell(image, g)),
-          V(s.theta + g * (s.theta_step ? s.pixels() * s.tile : s.tile)), sample(a.samples[image]) {}
+          V(s, s.theta, s.theta_step, g), sample(a.samples[image]) {}
 
-    vec threshold(vec V, vec x, vec d) const {  // (M3)-(M6)
-        vec one = all(1.f), inverse = a.normalised ? one / V : one, stimulus = {};
-        d *= inverse;
-        if (a.dtt) stimulus += a.tau_mp * (a.alpha * d - (a.normalised ? one : V) + a.k_a * softplus(d * a.inverse_k_i));
-        if (a.det) stimulus += a.tau_rd * exp(-x * inverse * a.inverse_C);
-        return V / (1.f + exp(-stimulus));
+    // theta = V sigmoid(DTT + DET), (M3)-(M6); h holds V before and theta after.
+    template <int K>
+    void threshold(vec (&h)[K], const vec (&x)[K], vec (&d)[K]) const {
+        vec z[K], stimulus[K] = {}, unit[K];
+        EACH unit[k] = a.normalised ? h[k] : all(1.f);
+        if (a.normalised) EACH d[k] = d[k] / unit[k];
+        if (a.dtt) {
+            EACH z[k] = d[k] * a.inverse_k_i;
+            softplus(z);
+            EACH stimulus[k] = a.tau_mp * (a.alpha * d[k] - (a.normalised ? all(1.f) : h[k]) + a.k_a * z[k]);
+        }
+        if (a.det) {
+            EACH z[k] = -x[k] * a.inverse_C;
+            if (a.normalised) EACH z[k] = z[k] / unit[k];
+            exp(z);
+            EACH stimulus[k] += a.tau_rd * z[k];
+        }
+        EACH z[k] = -stimulus[k];
+        exp(z);
+        EACH h[k] = h[k] / (1.f + z[k]);
     }
 
     // Spike confidence (M9): which of the fired neurons pass, by a hash of key, input, neuron and step.
     uint32_t kept(uint32_t fired, int i, int64_t p, int t) const {
-        uint64_t row = mix(mix((uint64_t(s.first + t) + 1) * 0x9E3779B97F4A7C15ull + a.key) + sample * 0xBF58476D1CE4E5B9ull);
+        const uint64_t row = mix(mix((uint64_t(s.first + t) + 1) * 0x9E3779B97F4A7C15ull + a.key) + sample * 0xBF58476D1CE4E5B9ull);
         uint32_t pass = 0;
         for (uint32_t left = fired; left; left &= left - 1) {
-            uint64_t neuron = (w.base + i * LANES + __builtin_ctz(left)) * s.pixels() + p;
-            float u = float(mix(row + neuron * 0x9E3779B97F4A7C15ull) >> 40) / 16777216.f;
+            const uint64_t neuron = (w.base + i % NV * LANES + __builtin_ctz(left)) * s.pixels() + p + i / NV;
+            const float u = float(mix(row + neuron * 0x9E3779B97F4A7C15ull) >> 40) / 16777216.f;
             if (u >= a.drop) pass |= left & -left;
         }
         return pass;
     }
 
-    void operator()(const vec* x, int64_t p, int column, int t) {
-        uint32_t fired[NV];
-        alignas(64) float sent[NV * LANES];
-        float *at = v + p * s.tile, *mt = mean + p * s.tile;
+    template <int K>
+    void fire(const float* x, int64_t p, int first, int t, uint32_t* fired, float* sent) {
+        float *at = v + p * NV * LANES, *mt = mean + p * NV * LANES;
         const bool constant = s.first + t == 0 || !(a.dtt || a.det), filter = a.filter && s.first + t < a.filter_steps;
         const vec share = all(1.f / float(s.first + t + 1));
-        for (int i = 0; i < NV; i++) {
-            vec before = load(at + i * LANES), average = load(mt + i * LANES), h = load(V + p * s.theta_step + i * LANES);
-            if (!constant) h = threshold(h, x[i], before - average);
-            vec m = before + x[i];  // (M1)
-            ivec spike = m >= h;    // (M7)
-            fired[i] = bits(spike) & w.valid(i);
-            uint32_t pass = filter ? kept(fired[i], i, p, t) : fired[i];
-            if (filter && a.filter == 2) spike = lanes_of(pass);
-            vec after = spike ? m - h : m;  // (M8)
+        vec current[K], before[K], average[K], h[K], d[K];
+        EACH current[k] = load(x + (first + k) * LANES);
+        EACH before[k] = load(at + (first + k) * LANES);
+        EACH average[k] = load(mt + (first + k) * LANES);
+        EACH h[k] = V(p, first + k);  // (M2)
+        EACH d[k] = before[k] - average[k];
+        if (!constant) threshold(h, current, d);
+        EACH {
+            const int i = first + k;
+            vec m = before[k] + current[k];  // (M1)
+            ivec spike = m >= h[k];          // (M7)
+            fired[i] = bits(spike) & w.valid(i % NV);
+            if (filter) fired[i] = kept(fired[i], i, p, t);
+            if (filter && a.filter == 2) spike = lanes_of(fired[i]);
+            vec after = spike ? m - h[k] : m;  // (M8)
             store(at + i * LANES, after);
-            store(mt + i * LANES, average + (after - average) * share);  // (M11)
-            store(sent + i * LANES, h);                                  // (M10)
-            fired[i] = pass;
+            store(mt + i * LANES, average[k] + (after - average[k]) * share);  // (M11)
+            store(sent + i * LANES, h[k]);                                     // (M10)
         }
-        append<NV, true, false>(w, p, column, t, fired, sent, nullptr);
+    }
+
+    void fire(const float* x, int64_t p, int vectors, int t, uint32_t* fired, float* sent, float*) {
+        constexpr int K = LANES == 16 ? 4 : 2;  // as many as the registers hold
+        int i = 0;
+        for (; i + K <= vectors; i += K) fire<K>(x, p, i, t, fired, sent);
+        for (; i < vectors; i++) fire<1>(x, p, i, t, fired, sent);
     }
 };
 
-// Turns dense outputs into lists: what is not zero is an event.
+// Turns dense outputs into lists: what is not zero, or counted as a spike, is an event.
 template <int NV>
 struct Pass {
+    static constexpr bool WRITES = false, VALUES = true, COUNTS = true;
     const Stage& s;
     Writer w;
     int image;
 
     Pass(const Stage& s, int image, int g) : s(s), w(s, image, g), image(image) {}
 
-    void operator()(const vec* x, int64_t p, int column, int t) {
-        uint32_t fired[NV];
-        alignas(64) float value[NV * LANES], count[NV * LANES] = {};
+    void fire(const float* x, int64_t p, int vectors, int t, uint32_t* fired, float* value, float* count) {
+        for (int i = 0; i < vectors; i++) {
+            store(value + i * LANES, load(x + i * LANES));
+            store(count + i * LANES, vec{});
+        }
         if (s.spikes) {
             const float* from = s.spikes + (t - s.begin) * s.current_time + (image * s.pixels() + p) * s.channels + w.base;
-            memcpy(count, from, w.lanes * sizeof(float));
+            for (int i = 0; i < vectors / NV; i++)
+                memcpy(count + i * NV * LANES, from + int64_t(i) * s.channels, w.lanes * sizeof(float));
         }
-        for (int i = 0; i < NV; i++) {
-            store(value + i * LANES, x[i]);
-            fired[i] = bits((x[i] != 0.f) | (load(count + i * LANES) != 0.f)) & w.valid(i);
-        }
-        if (s.spikes)
-            append<NV, true, true>(w, p, column, t, fired, value, count);
-        else
-            append<NV, true, false>(w, p, column, t, fired, value, nullptr);
+        for (int i = 0; i < vectors; i++)
+            fired[i] = bits((load(value + i * LANES) != 0.f) | (load(count + i * LANES) != 0.f)) & w.valid(i % NV);
     }
 };
 
 // Writes currents for a neuron that PyTorch advances.
 template <int NV>
 struct Current {
+    static constexpr bool WRITES = true;
     const Stage& s;
     float* sink;
     int lanes;
@@ -165,11 +223,7 @@ struct Current {
     Current(const Stage& s, int image, int g)
         : s(s), sink(s.sink + image * s.pixels() * s.channels + g * s.tile), lanes(s.lanes(g)) {}
 
-    void operator()(const vec* x, int64_t p, int, int t) {
-        float* to = sink + ((t - s.begin) * int64_t(s.batch) * s.pixels() + p) * s.channels;
-        if (lanes == NV * LANES)
-            for (int i = 0; i < NV; i++) store(to + i * LANES, x[i]);
-        else
-            memcpy(to, x, lanes * sizeof(float));
+    void write(const float* x, int64_t p, int t) {
+        memcpy(sink + ((t - s.begin) * int64_t(s.batch) * s.pixels() + p) * s.channels, x, lanes * sizeof(float));
     }
 };

@@ -125,12 +125,7 @@ void scatter(const Stage& s, int image, int g) {
             }
             float* row = open[y] + left * s.tile;
             if (s.shortcuts) shortcut_row(s, image, g, y, t, row);
-            for (int x = 0; x < s.width; x++) {
-                vec current[NV];
-#pragma GCC unroll 8
-                for (int v = 0; v < NV; v++) current[v] = load(row + (x * NV + v) * LANES);
-                neuron(current, int64_t(y) * s.width + x, x, t);
-            }
+            advance<Neuron<NV>, NV>(neuron, row, int64_t(y) * s.width, s.width, 0, t);
             clear(y + open.count);
         }
     }
