@@ -33,7 +33,7 @@ list: $(READY)
 	@$(BIN)/msat-bench list $(foreach file,$(PLUGIN),--plugin $(file))
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check .
