@@ -1,8 +1,5 @@
 """Simulation: backends agree, results do not depend on chunk, batch or a smaller last batch, counts equal brute force."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,7 +24,11 @@ METHODS = [
     msat.msat_sc(),
     mmse.mmse(),
 ]
-ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
+
+
+def ids(value: object) -> str:
+    """Return a stable name: workers of pytest-xdist must agree."""
+    return getattr(value, "name", str(value))
 
 
 class Scores(Observer):
@@ -62,7 +63,7 @@ def converted(method: Method, model: nn.Module, inputs: Tensor, steps: int = 20)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
-@pytest.mark.parametrize(("backend", "batch"), [(Folded(), 24), (Folded(7), 24), (Folded(3), 10), (Step(), 9)], ids=str)
+@pytest.mark.parametrize(("backend", "batch"), [(Folded(), 24), (Folded(7), 24), (Folded(3), 10), (Step(), 9)], ids=ids)
 def test_no_dependence_on_backend_chunk_and_batch(
     method: Method, backend: Backend, batch: int, small: tuple[nn.Module, Tensor]
 ) -> None:
