@@ -12,9 +12,11 @@ from baselines import burst, constant, dcgs, msat, opt, parallel, rmp
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
-from msat.backends.events_lists import EventTraffic
+from msat.backends.events_cost import Cost
+from msat.backends.events_plan import Chain, Convolution
 from msat.backends.events_stages import FusedRunner, PoolRunner, TorchRunner
 from msat.backends.folded import FoldedSession
+from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.method import Method
@@ -82,7 +84,7 @@ def converted(method: Method, network: tuple[nn.Module, Tensor], steps: int = 21
 @pytest.fixture(params=[True, False], ids=["events", "dense"], name="one_way")
 def force_one_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Force the event kernels, or the dense fallback, wherever both are possible."""
-    monkeypatch.setattr("msat.backends.events_synapses.DENSE", 1e9 if request.param else 0.0)
+    monkeypatch.setattr(Cost, "dense", lambda _: 1e9 if request.param else 0.0)
 
 
 @pytest.mark.usefixtures("one_way")
@@ -218,18 +220,14 @@ def test_a_start_state_is_taken_over(method: Method, small: tuple[nn.Module, Ten
     torch.testing.assert_close(final(spiking, inputs, Events()), final(spiking, inputs, Step()), rtol=1e-4, atol=1e-4)
 
 
-def test_the_denser_way_is_chosen_by_density(small: tuple[nn.Module, Tensor]) -> None:
-    opened = session(constant.maximum(), small)
-    runner = opened.runners[1]
-    assert isinstance(runner, FusedRunner)
-    first = opened.runners[0]
-    assert isinstance(first, FusedRunner)
-    empty, full = (EventTraffic(first.buffer, first.buffer.lists(4, 8), 4, first.scale) for _ in range(2))
-    full._events, empty._events = 4 * 8 * 6 * 36, 0
-    runner.synapses.dense_cost *= 20  # the layer is too small to be worth a dense pass at its true size
-    assert runner.synapses.listen([empty])
-    runner.synapses.dense_cost /= 1e4
-    assert not runner.synapses.listen([full])
+def test_the_kernel_is_chosen_by_density() -> None:
+    wide = Cost(
+        [Chain(0, (128, 16, 16), 2, convolution=Convolution(torch.zeros(128, 128, 3, 3)))], (128, 16, 16), 128, 16
+    )
+    narrow = Cost([Chain(0, (16, 32, 32), 2, convolution=Convolution(torch.zeros(16, 16, 3, 3)))], (16, 32, 32), 16, 16)
+    shares = (0.0, 0.05, 1.0)
+    assert [wide.cheapest([share * 128 * 256]) for share in shares] == [GATHER, GATHER, SCAN]
+    assert [narrow.cheapest([share * 16 * 1024]) for share in shares] == [SCATTER, SCATTER, SCAN]
 
 
 def test_folded_gives_the_same_scores(network: tuple[nn.Module, Tensor]) -> None:

@@ -20,6 +20,7 @@ from msat.backends.events_plan import Unmatched, plan
 from msat.backends.events_stages import FusedRunner, PoolRunner, TorchRunner
 from msat.backends.events_synapses import Synapses, lanes, tile_for
 from msat.backends.folded import FoldedSession
+from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.network import MaxPool, Relu, SpikingNetwork, SpikingStage, Stage
 from msat.neurons import IntegrateAndFire
 from msat.pooling import LateralInhibitionPool
@@ -83,15 +84,16 @@ def synapses_of(module: nn.Module, shapes: list[tuple[int, ...]], kinds: list[st
 def currents_of(synapses: Synapses, shape: tuple[int, ...], sources: list[EventTraffic]) -> Tensor:
     """Return the currents that the event kernel computes: [T, B, ...]."""
     runner = TorchRunner(synapses, None, shape, shape, None)
-    synapses.listen(sources)
-    return runner.currents(sources, True, sources[0].batch, (0, sources[0].steps), 0)
+    kernel = synapses.listen(sources)
+    assert kernel != SCAN
+    return runner.currents(sources, kernel, sources[0].batch, (0, sources[0].steps), 0)
 
 
 @pytest.fixture(params=["gather", "scatter"], name="kernel")
-def use_one_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def use_one_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every layer that allows it use one kernel."""
-    monkeypatch.setattr(events_synapses, "SCATTER_CHANNELS", 10**9 if request.param == "scatter" else 0)
-    return str(request.param)
+    wanted = {"gather": GATHER, "scatter": SCATTER}[request.param]
+    monkeypatch.setattr(events_synapses.Cost, "cheapest", lambda cost, _: wanted if wanted in cost.allowed else GATHER)
 
 
 @pytest.mark.usefixtures("kernel")
@@ -173,7 +175,7 @@ def test_pools_and_linear_layers(modules: list[nn.Module], shape: tuple[int, ...
     with torch.no_grad():
         expected = module(outputs.flatten(0, 1)).unflatten(0, (3, 2))
     synapses = synapses_of(wrapped(*modules), [shape], ["binary"], tuple(expected.shape[2:]))
-    assert synapses.packed is not None
+    assert synapses.chains
     got = currents_of(synapses, tuple(expected.shape[2:]), [traffic_of(outputs, "binary")])
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 

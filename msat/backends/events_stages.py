@@ -96,8 +96,8 @@ class FusedRunner(Runner):
         job.adaptive.samples = address(samples)
         if self.constant:
             self.scan(self.constant(sources, first, count)[:1], 0)
-        elif self.synapses.listen(sources):
-            self.synapses.run(job, self.kind)
+        elif (kernel := self.synapses.listen(sources)) != SCAN:
+            self.synapses.run(job, self.kind, kernel)
         else:
             size = self.synapses.steps_at_once(batch)
             for begin in range(0, count, size):
@@ -143,12 +143,12 @@ class TorchRunner(Runner):
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
-        batch, listening = len(samples), not self.constant and self.synapses.listen(sources)
+        batch, kernel = len(samples), SCAN if self.constant else self.synapses.listen(sources)
         size = count if self.silent else min(count, self.synapses.steps_at_once(batch))
         traffic: EventTraffic | None = None
         for begin in range(0, count, size):
             end = min(begin + size, count)
-            currents = self.currents(sources, listening, batch, (begin, end), first)
+            currents = self.currents(sources, kernel, batch, (begin, end), first)
             state = self.population.start(currents[0], samples) if state is None else state
             emission, state = self.population.scan(currents, state)
             if self.silent:
@@ -158,18 +158,18 @@ class TorchRunner(Runner):
         return traffic, state
 
     def currents(
-        self, sources: Sequence[Traffic], listening: bool, batch: int, span: tuple[int, int], first: int
+        self, sources: Sequence[Traffic], kernel: int, batch: int, span: tuple[int, int], first: int
     ) -> Tensor:
         """Return the currents of steps begin .. end of the chunk: [T, B, ...]."""
         begin, end = span
         if self.constant:
             return self.constant(sources, first + begin, end - begin)
-        if not listening:
+        if kernel == SCAN:
             dense = self.synapses.dense(sources, begin, end)
             return dense.contiguous() if isinstance(self.population, SpikingPool) else dense
         sink = torch.empty(end - begin, batch, self.job.height * self.job.width, self.job.channels)
         self.job.batch, self.job.begin, self.job.end, self.job.sink = batch, begin, end, sink.data_ptr()
-        self.synapses.run(self.job, "current")
+        self.synapses.run(self.job, "current", kernel)
         return channels_first(sink, self.shape)
 
     def compact(

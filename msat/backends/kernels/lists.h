@@ -64,7 +64,7 @@ struct Stage {
     int32_t terms, shortcuts, rows;  // weight rows of a tile, without the zero row at its end
     const Term* term;
     const Shortcut* shortcut;
-    const float* weight;  // gather [tiles, rows + 1, tile] by (ky, kx, channel); scatter [tiles, rows, tile] by (channel, ky, run)
+    const float* weight;  // gather [tiles, rows + 1, tile] by (ky, kx, channel); scatter [tiles, rows + 1, tile] by (channel, ky, run)
     const float* bias;    // [tiles, pixels or 1, tile]
     int64_t bias_step;    // 0 or tile: from one pixel's bias to the next
     const float* current;  // currents in memory instead of terms: [T or 1, B, pixels, channels]

@@ -120,7 +120,7 @@ void scatter(const Stage& s, int image, int g) {
             for (int k = 0; k < s.terms; k++) {
                 const Term& term = s.term[k];
                 const int needed = y * term.stride[0] - term.padding[0] + (term.kernel[0] - 1) * term.dilation[0];
-                const float* weight = s.weight + (int64_t(g) * s.rows + term.row) * s.tile;
+                const float* weight = s.weight + (int64_t(g) * (s.rows + 1) + term.row) * s.tile;
                 for (; next[k] <= needed && next[k] < term.size[0]; next[k]++) scatter_term<NV, GRADED>(s, term, image, t, next[k], g, weight, open);
             }
             float* row = open[y] + left * s.tile;
