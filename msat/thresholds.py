@@ -97,7 +97,7 @@ class Moments:
     """Activations [groups, samples] sorted once, with running sums, so that a threshold's error needs one look at each level."""
 
     def __init__(self, rows: Tensor) -> None:
-        self.sorted = rows.sort(1).values
+        self.sorted = rows.sort(1).values.contiguous()
         start = rows.new_zeros(len(rows), 1, dtype=torch.float64)
         self.sums = torch.cat([start, self.sorted.cumsum(1, dtype=torch.float64)], 1)
         self.squares = self.sorted.square().sum(1, dtype=torch.float64)
