@@ -1,0 +1,77 @@
+"""How the event backend's time grows with steps, images, firing rate and threads; peak memory of each backend."""
+
+import json
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.speed.contenders import rate, run
+from benchmarks.speed.measure import paired
+from benchmarks.speed.subjects import Subject, subject
+from msat.backends import Events, Folded, choose
+
+Curve = list[tuple[float, float]]
+"""Points (cause, milliseconds per image and step; seconds for steps)."""
+
+
+def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
+    """Return the curves of integrate-and-fire on one network."""
+    network, inputs = chosen.converted("IF"), chosen.inputs
+    found: dict[str, Curve] = {"steps": [], "images": [], "rate": [], "rate, folded": [], "threads": []}
+    for t in (steps // 4, steps // 2, steps, 2 * steps):
+        timing = paired({"events": (partial(run, network, inputs, t, Events()), t * len(inputs))}, repeats)
+        found["steps"].append((t, timing.median("events") * t * len(inputs)))
+    for count in (1, 2, 5, 10, 20, 50):
+        images = inputs.repeat(-(-count // len(inputs)), *[1] * (inputs.dim() - 1))[:count]
+        timing = paired({"events": (partial(run, network, images, steps, Events()), steps * count)}, repeats)
+        found["images"].append((count, 1e3 * timing.median("events")))
+    for scale in (0.25, 0.5, 1.0, 2.0, 4.0):
+        slower = chosen.converted("IF", scale)
+        share = 100 * rate(slower, inputs, steps)
+        works = {
+            backend.name: (partial(run, slower, inputs, 16, backend), 16 * len(inputs))
+            for backend in (Events(), Folded())
+        }
+        timing = paired(works, repeats)
+        found["rate"].append((share, 1e3 * timing.median("events")))
+        found["rate, folded"].append((share, 1e3 * timing.median("folded")))
+    found["threads"] = threads(chosen, steps, repeats)
+    return found
+
+
+def threads(chosen: Subject, steps: int, repeats: int) -> Curve:
+    """Return the time for each number of threads, measured in turn in every repeat."""
+    network, inputs, most = chosen.converted("IF"), chosen.inputs, torch.get_num_threads()
+
+    def work(count: int) -> None:
+        torch.set_num_threads(count)
+        run(network, inputs, steps, Events())
+
+    timing = paired({str(n): (partial(work, n), steps * len(inputs)) for n in range(1, most + 1)}, repeats)
+    torch.set_num_threads(most)
+    return [(n, 1e3 * timing.median(str(n))) for n in range(1, most + 1)]
+
+
+def peak_memory(name: str, neuron: str, backend: str, data: Path | None, steps: int) -> float:
+    """Return the growth of a fresh process's peak memory by one simulated batch, in megabytes."""
+    order = json.dumps([name, neuron, backend, str(data) if data else None, steps])
+    command = [sys.executable, "-m", "benchmarks.speed.growth", order]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def _grow(order: str) -> float:
+    name, neuron, backend, data, steps = json.loads(order)
+    chosen = subject(name, Path(data) if data else None, steps)
+    network = chosen.converted(neuron)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(network, chosen.inputs, steps, choose(backend))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+if __name__ == "__main__":
+    print(_grow(sys.argv[1]))
