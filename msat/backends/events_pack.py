@@ -1,7 +1,6 @@
 """Weights, biases and per-neuron values in the order in which the kernels read them: tiles of channels, channels last."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,46 +21,37 @@ def reach(layer: Convolution, tile: int) -> tuple[Ints, int]:
     return np.array([min(g * narrow, layer.groups * narrow - span) for g in first], np.int32), span
 
 
-def weight_rows(layer: Convolution, scale: Tensor | None, tile: int) -> Floats:
-    """Return one weight row per input of a window: [tiles, taps, span, tile].
+def pack(rows: Tensor, layer: Convolution, scale: Tensor | None, scatter: bool) -> None:
+    """Fill zeroed weight rows [tiles, taps * span, tile] of one layer, a row per input of a window.
 
-    A tile that lies in several groups holds zeros where an input does not reach an output.
+    The rows' order is (ky, kx, input channel) for gather and (input channel, ky, run) for scatter, where a run holds the
+    kx of one residue of the column in the order of the output columns. A tile that lies in several groups keeps zeros
+    where an input does not reach an output.
 
     Args:
+        rows: what is filled.
         layer: the convolution.
         scale: factor of each input channel: the value of its events where they carry none, the share of an average.
-        tile: output channels of a row.
+        scatter: for which kernel.
     """
     groups, (out, narrow, kh, kw) = layer.groups, layer.weight.shape
-    weight = layer.weight.detach().double()
-    if scale is not None:
-        shares = scale.double().view(groups, 1, narrow).expand(-1, out // groups, -1)
-        weight = weight * shares.reshape(out, narrow, 1, 1)
-    weight = weight.float()
-    low, span = reach(layer, tile)
-    rows = torch.zeros(len(low), kh * kw, span, tile)
-    for g in range(groups):
-        for t, base in enumerate(low.tolist()):
+    (low, span), tile, stride = reach(layer, rows.shape[-1]), rows.shape[-1], layer.stride[1]
+    weight = layer.weight.detach()
+    if scatter:
+        weight = weight[..., [kx for phase in range(stride) for kx in reversed(range(phase, kw, stride))]]
+    for t, base in enumerate(low.tolist()):
+        for g in range(t * tile * groups // out, -(-min((t + 1) * tile, out) * groups // out)):
             begin, end = max(t * tile, g * out // groups), min((t + 1) * tile, (g + 1) * out // groups)
-            if begin < end:
-                part = weight[begin:end].permute(2, 3, 1, 0).reshape(kh * kw, narrow, end - begin)
-                at = g * narrow - base
-                rows[t, :, at : at + narrow, begin - t * tile : end - t * tile] = part
-    return rows.numpy()
-
-
-def for_gather(rows: Floats) -> Floats:
-    """Order weight rows by (tap, input channel): [tiles, taps * span, tile]."""
-    return rows.reshape(len(rows), -1, rows.shape[-1])
-
-
-def for_scatter(rows: Floats, layer: Convolution) -> Floats:
-    """Order weight rows by (input channel, ky, residue of the column, output column): [tiles, span * taps, tile]."""
-    (height, width), stride = layer.kernel, layer.stride[1]
-    order = [kx for phase in range(stride) for kx in reversed(range(phase, width, stride))]
-    tiles, _, span, tile = rows.shape
-    taps = rows.reshape(tiles, height, width, span, tile)[:, :, order].transpose(0, 3, 1, 2, 4)
-    return np.ascontiguousarray(taps).reshape(tiles, -1, tile)
+            part, at = weight[begin:end], g * narrow - base
+            lanes = slice(begin - t * tile, end - t * tile)
+            if scatter:
+                target = rows[t].view(span, kh, kw, tile)[at : at + narrow, :, :, lanes]
+                target.copy_(part.permute(1, 2, 3, 0))
+                target *= 1 if scale is None else scale[g * narrow : (g + 1) * narrow].view(-1, 1, 1, 1)
+            else:
+                target = rows[t].view(kh, kw, span, tile)[:, :, at : at + narrow, lanes]
+                target.copy_(part.permute(2, 3, 1, 0))
+                target *= 1 if scale is None else scale[g * narrow : (g + 1) * narrow].view(-1, 1)
 
 
 def runs(layer: Convolution) -> Ints:

@@ -11,21 +11,10 @@ from torch import Tensor
 from msat.backends.base import Traffic
 from msat.backends.events_cost import Cost
 from msat.backends.events_lists import EventTraffic
-from msat.backends.events_pack import Floats, for_gather, for_scatter, per_neuron, reach, runs, weight_rows
+from msat.backends.events_pack import Floats, pack, per_neuron, reach, runs
 from msat.backends.events_plan import Chain, Convolution, Expression, Unmatched, plan, spread
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import (
-    NEURONS,
-    PAIR,
-    SCAN,
-    SCATTER,
-    Array,
-    Shortcut,
-    Stage,
-    Term,
-    address,
-    aligned,
-)  # fmt: skip
+from msat.backends.kernels.structs import NEURONS, PAIR, SCAN, SCATTER, Array, Shortcut, Stage, Term, address, room
 from msat.network import SpikingStage
 
 FRAME_BUDGET = 4_000_000
@@ -116,14 +105,19 @@ class Synapses:
     def packed(self, kernel: int) -> Array:
         """Return the weights in a kernel's order, packed when it is first chosen."""
         if kernel not in self.weights:
-            parts = [np.zeros((self.tiles, 0, self.tile), np.float32)]
-            for chain, layer in self.layers:
+            # The last row stays zero: it fills up gather's lists.
+            self.weights[kernel] = room((self.tiles, self.rows + 1, self.tile), np.float32)
+            target = torch.from_numpy(self.weights[kernel])
+            for term, (chain, layer) in zip(self.terms, self.layers, strict=True):
                 area, value = chain.pool[0] * chain.pool[1], self.scales[chain.source]
-                share = (torch.ones(chain.shape[0]) if value is None else value).double() / area
-                rows = weight_rows(layer, share, self.tile)
-                parts.append(for_scatter(rows, layer) if kernel == SCATTER else for_gather(rows))
-            parts.append(np.zeros((self.tiles, 1, self.tile), np.float32))  # the row that fills up gather's lists
-            self.weights[kernel] = aligned(np.concatenate(parts, 1))
+                scale = torch.ones(chain.shape[0]) if value is None and area > 1 else value
+                height = layer.kernel[0] * layer.kernel[1] * term.span
+                pack(
+                    target[:, term.row : term.row + height],
+                    layer,
+                    None if scale is None else scale / area,
+                    kernel == SCATTER,
+                )
         return self.weights[kernel]
 
     def prepare(self, job: Stage) -> None:
