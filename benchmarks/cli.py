@@ -29,6 +29,8 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A file with tasks or methods; may be repeated.")]
 Results = Annotated[Path, typer.Option(help="Folder of records and tables.")]
 DEFAULT_COSTS = "horowitz-45nm"
+SAMPLE_LIMIT = 160
+"""Test inputs of a quick look, so that all methods on one network take about a minute on two cores."""
 DataFolder = Annotated[Path | None, typer.Option(envvar="MSAT_DATA", help="Folder of data sets.")]
 
 
@@ -41,7 +43,7 @@ def run_command(
     data: DataFolder = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     steps: Annotated[int | None, typer.Option(help="T; the network's default otherwise.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Simulate so many test inputs only.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Simulate so many test inputs only (sample: 160).")] = None,
     seeds: Annotated[int, typer.Option(help="Repetitions of stochastic methods.")] = 3,
     seed: Annotated[int, typer.Option(help="Base seed.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Train so long instead of the recipe's epochs.")] = None,
@@ -57,7 +59,8 @@ def run_command(
     from benchmarks.session import run
 
     options = Options(
-        profile=as_profile(profile), data=data, device=device, backend=backend, steps=steps, limit=limit, epochs=epochs,
+        profile=as_profile(profile), data=data, device=device, backend=backend, steps=steps,
+        limit=SAMPLE_LIMIT if limit is None and profile == "sample" else limit, epochs=epochs,
         calibration=calibration, seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
     )  # fmt: skip
     raise typer.Exit(run(options, task, model, methods, engine, threads))

@@ -47,7 +47,7 @@ class HandwrittenDigits(Task):
 
     def models(self, profile: Profile) -> Mapping[str, ModelSpec]:
         """Return a convolutional, a residual and a fully connected network; `full` simulates longer."""
-        steps = 64 if profile == "sample" else 256
+        steps = 32 if profile == "sample" else 256
         return {
             "cnn": ModelSpec(cnn, RECIPE, steps, CHAIN),
             "resnet": ModelSpec(resnet, RECIPE, steps, RESIDUAL),

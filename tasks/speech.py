@@ -45,7 +45,7 @@ class Speech(Task):
     def models(self, profile: Profile) -> Mapping[str, ModelSpec]:
         """Return M5, or a narrow one."""
         if profile == "sample":
-            return {"m5-small": ModelSpec(_small, SAMPLE_RECIPE, 64, CHAIN)}
+            return {"m5-small": ModelSpec(_small, SAMPLE_RECIPE, 32, CHAIN)}
         return {"m5": ModelSpec(lambda data: M5(len(data.classes)), RECIPE, 256, CHAIN)}
 
     def load(self, profile: Profile, folder: Path | None) -> Data:

@@ -6,7 +6,7 @@ from msat.task import CHAIN, RESIDUAL, Data, ModelSpec, Recipe
 from tasks.models.resnet import ResNet, projection
 from tasks.models.vgg import VGG
 
-STEPS = 64
+STEPS = 32
 
 
 def vgg_small(data: Data) -> VGG:
