@@ -40,8 +40,8 @@ def calibration_advanced(per: Granularity = "layer") -> Axes:
 @method(
     SOURCE,
     recalibrate_per_T=True,
-    reconstruction=f"{WHOLE_SET}; 500 iterations a layer at rate 1e-4 instead of 5,000 at 1e-5.",
+    reconstruction=f"{WHOLE_SET}; 200 iterations a layer at rate 1e-4 instead of 5,000 at 1e-5.",
 )
-def calibration_weights(per: Granularity = "layer", iterations: int = 500, rate: float = 1e-4) -> Axes:
+def calibration_weights(per: Granularity = "layer", iterations: int = 200, rate: float = 1e-4) -> Axes:
     """SNN Calibration, advanced with weights: weights, then initial potentials."""
     return shifted(SquaredError(per), WeightCalibration(iterations, rate), PotentialCalibration())

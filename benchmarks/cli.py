@@ -29,8 +29,9 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A file with tasks or methods; may be repeated.")]
 Results = Annotated[Path, typer.Option(help="Folder of records and tables.")]
 DEFAULT_COSTS = "horowitz-45nm"
+SAMPLE_CALIBRATION = 128
 SAMPLE_LIMIT = 160
-"""Test inputs of a quick look, so that all methods on one network take about a minute on two cores."""
+"""Calibration and test inputs of a quick look, so that all methods on one network take about a minute on two cores."""
 DataFolder = Annotated[Path | None, typer.Option(envvar="MSAT_DATA", help="Folder of data sets.")]
 
 
@@ -47,7 +48,7 @@ def run_command(
     seeds: Annotated[int, typer.Option(help="Repetitions of stochastic methods.")] = 3,
     seed: Annotated[int, typer.Option(help="Base seed.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Train so long instead of the recipe's epochs.")] = None,
-    calibration: Annotated[int, typer.Option(help="Calibration inputs.")] = 512,
+    calibration: Annotated[int | None, typer.Option(help="Calibration inputs (512; sample: 128).")] = None,
     backend: Annotated[str, typer.Option(help="Simulation backend: events, folded or step.")] = "events",
     engine: Annotated[str, typer.Option(help="Where cells run.")] = "local",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.")] = None,
@@ -55,13 +56,13 @@ def run_command(
     results: Results = Path("results"),
 ) -> None:
     """Train or load the networks, convert them with every method, simulate, and write records and tables."""
-    from benchmarks.cells import Options, as_profile
+    from benchmarks.cells import CALIBRATION, Options, as_profile
     from benchmarks.session import run
 
     options = Options(
         profile=as_profile(profile), data=data, device=device, backend=backend, steps=steps,
         limit=SAMPLE_LIMIT if limit is None and profile == "sample" else limit, epochs=epochs,
-        calibration=calibration, seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
+        calibration=calibration or (SAMPLE_CALIBRATION if profile == "sample" else CALIBRATION), seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
     )  # fmt: skip
     raise typer.Exit(run(options, task, model, methods, engine, threads))
 

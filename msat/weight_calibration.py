@@ -28,7 +28,7 @@ class WeightCalibration(LayerwiseCorrection):
     The synapses in front of the first site, whose input is constant, and those of the readout stay as they are.
     """
 
-    iterations: int = 500
+    iterations: int = 200
     """For each layer; Li et al. take 5,000 of a tenth of the rate."""
     rate: float = 1e-4
     batch: int = 32
