@@ -73,7 +73,7 @@ class EventTraffic(Traffic):
         return self.events() / (self.batch * self.steps * math.prod(self.buffer.shape))
 
     def frames(self, begin: int, end: int, lists: Lists | None = None, scale: Tensor | None = None) -> Tensor:
-        """Return the outputs of some steps as [end - begin, B, ...], channels last in memory."""
+        """Return the outputs of some steps: [end - begin, B, height, width, channels]."""
         b = self.buffer
         dense = torch.empty(end - begin, self.batch, b.height, b.width, b.channels)
         values = self.scale if scale is None else scale
@@ -82,17 +82,16 @@ class EventTraffic(Traffic):
             ctypes.c_void_p(None if values is None else values.data_ptr()), ctypes.c_void_p(dense.data_ptr()),
             torch.get_num_threads(),
         )  # fmt: skip
-        if len(b.shape) == 3:
-            return dense.permute(0, 1, 4, 2, 3)
-        return dense[:, :, 0].permute(0, 1, 3, 2) if len(b.shape) == 2 else dense[:, :, 0, 0]
+        return dense
 
     def output(self) -> Tensor:
-        return self.frames(0, self.steps)
+        return channels_first(self.frames(0, self.steps), self.buffer.shape)
 
     def spikes(self) -> Tensor:
         counts = Lists.from_buffer_copy(self.lists)
         counts.value = self.lists.count
-        return self.frames(0, self.steps, counts, torch.ones(self.buffer.channels))
+        frames = self.frames(0, self.steps, counts, torch.ones(self.buffer.channels))
+        return channels_first(frames, self.buffer.shape)
 
     def weighted(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         weights = weight.double().cpu().reshape(self.buffer.channels, -1)
@@ -120,3 +119,9 @@ def channels_last(x: Tensor) -> Tensor:
     """Return [T, B, C, ...] as [T, B, ..., C], contiguous: the layout in which the kernels read currents and outputs."""
     order = (0, 1, *range(3, x.dim()), 2)
     return x.permute(order).contiguous()
+
+
+def channels_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a view of [T, B, pixels..., C] as [T, B, C, ...] for one input's neurons of this shape."""
+    laid = x.view(*x.shape[:2], *shape[1:], shape[0])
+    return laid.permute(0, 1, laid.dim() - 1, *range(2, laid.dim() - 1))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from msat.adaptive import AdaptiveState, AdaptiveThreshold
 from msat.backends.base import DenseTraffic, Traffic
-from msat.backends.events_lists import Buffer, EventTraffic, channels_last
+from msat.backends.events_lists import Buffer, EventTraffic, channels_first, channels_last
 from msat.backends.events_pack import Floats, by_tile, per_neuron
 from msat.backends.events_plan import spread
-from msat.backends.events_synapses import Synapses, channels_first
+from msat.backends.events_synapses import Synapses
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import PAIR, SCAN, Adaptive, Pool, Stage, address, room
 from msat.network import Readout
@@ -95,7 +95,7 @@ class FusedRunner(Runner):
         job.v, job.mean, job.out = address(held.v), address(held.mean), lists
         job.adaptive.samples = address(samples)
         if self.constant:
-            self.scan(self.constant(sources, first, count)[:1], 0)
+            self.scan(channels_last(self.constant(sources, first, count)[:1]), 0)
         elif (kernel := self.synapses.listen(sources)) != SCAN:
             self.synapses.run(job, self.kind, kernel)
         else:
@@ -107,9 +107,8 @@ class FusedRunner(Runner):
         return EventTraffic(self.buffer, lists, batch, self.scale), held._replace(t=held.t + count)
 
     def scan(self, currents: Tensor, step: int) -> None:
-        """Feed currents [T or 1, B, ...] to the neurons, `step` values from one time step to the next."""
-        laid = channels_last(currents)
-        self.job.current, self.job.current_time = laid.data_ptr(), step
+        """Feed currents [T or 1, B, pixels, C] to the neurons, `step` values from one time step to the next."""
+        self.job.current, self.job.current_time = currents.data_ptr(), step
         self.synapses.run(self.job, self.kind, SCAN)
 
 
@@ -165,7 +164,7 @@ class TorchRunner(Runner):
         if self.constant:
             return self.constant(sources, first + begin, end - begin)
         if kernel == SCAN:
-            dense = self.synapses.dense(sources, begin, end)
+            dense = channels_first(self.synapses.dense(sources, begin, end), self.shape)
             return dense.contiguous() if isinstance(self.population, SpikingPool) else dense
         sink = torch.empty(end - begin, batch, self.job.height * self.job.width, self.job.channels)
         self.job.batch, self.job.begin, self.job.end, self.job.sink = batch, begin, end, sink.data_ptr()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from msat.backends.base import Traffic
 from msat.backends.events_cost import Cost
-from msat.backends.events_lists import EventTraffic
+from msat.backends.events_dense import Dense
+from msat.backends.events_lists import EventTraffic, channels_last
 from msat.backends.events_pack import Floats, pack, per_neuron, reach, runs
 from msat.backends.events_plan import Chain, Convolution, Expression, Unmatched, plan, spread
 from msat.backends.kernels import library
@@ -55,6 +56,7 @@ class Synapses:
         self.graded = any(scales[chain.source] is None for chain, _ in self.layers)
         self.cost = Cost(self.chains, self.shape, self.tile, lanes())
         self.bias, self.bias_step = self._bias(expression, len(shape))
+        self.convolve = Dense(expression, stage.offset)
         self._link()
 
     def _check(self, expression: Expression) -> None:
@@ -148,16 +150,19 @@ class Synapses:
         library().run_stage(ctypes.byref(job), NEURONS[neuron], kernel, graded, threads)
 
     def dense(self, sources: Sequence[Traffic], begin: int, end: int) -> Tensor:
-        """Return the currents of some steps by PyTorch: [end - begin, B, ...]."""
-        frames = [
-            source.frames(begin, end) if isinstance(source, EventTraffic) else source.output()[begin:end]
-            for source in sources
-        ]
-        steps, batch = frames[0].shape[:2]
-        current = self.stage.stage.synapses(*(frame.flatten(0, 1) for frame in frames))
+        """Return the currents of some steps by PyTorch: [end - begin, B, pixels, channels]."""
+        lists = [source for source in sources if isinstance(source, EventTraffic)]
+        if self.chains and len(lists) == len(sources):
+            frames = [source.frames(begin, end) for source in lists]
+            steps, batch = frames[0].shape[:2]
+            current = self.convolve([frame.flatten(0, 1) for frame in frames])
+            return current.view(steps, batch, -1, self.shape[0])
+        outputs = [source.output()[begin:end] for source in sources]
+        steps, batch = outputs[0].shape[:2]
+        current = self.stage.stage.synapses(*(output.flatten(0, 1) for output in outputs))
         if self.stage.offset is not None:
             current = current + self.stage.offset
-        return current.view(steps, batch, *current.shape[1:])
+        return channels_last(current.unflatten(0, (steps, batch))).view(steps, batch, -1, self.shape[0])
 
     def steps_at_once(self, batch: int) -> int:
         """Return how many steps of dense currents stay in the cache."""
@@ -173,9 +178,3 @@ def tile_for(channels: int) -> int:
     """Return how many channels one pass computes: at most 8 vectors, as few empty lanes as possible."""
     sizes = [lanes() * n for n in (8, 4, 2, 1)]
     return min(sizes, key=lambda size: -(-channels // size) * size)
-
-
-def channels_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a view of [T, B, pixels, C] as [T, B, C, ...] for one input's neurons of this shape."""
-    laid = x.view(*x.shape[:2], *shape[1:], shape[0])
-    return laid.permute(0, 1, laid.dim() - 1, *range(2, laid.dim() - 1))
