@@ -199,12 +199,12 @@ class PoolRunner(Runner):
         self.account: Any = None
 
     def accounts(self, shape: tuple[int, int, int], output: tuple[int, int, int], windows: Any) -> np.ndarray:
-        """Return empty accounts [pixels, 1, window]: places outside the map are so low that they never win."""
+        """Return empty accounts [pixels, window, 1]: places outside the map are so low that they never win."""
         (_, h, w), (_, high, wide), (kh, kw) = shape, output, windows.kernel
         y = np.arange(high)[:, None] * windows.stride[0] - windows.padding[0] + np.arange(kh) * windows.dilation[0]
         x = np.arange(wide)[:, None] * windows.stride[1] - windows.padding[1] + np.arange(kw) * windows.dilation[1]
         inside = ((y >= 0) & (y < h))[:, None, :, None] & ((x >= 0) & (x < w))[None, :, None, :]
-        return np.where(inside.reshape(high * wide, 1, kh * kw), 0.0, -1.0e9)
+        return np.where(inside.reshape(high * wide, kh * kw, 1), 0.0, -1.0e9)
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
@@ -212,7 +212,7 @@ class PoolRunner(Runner):
         source, batch = sources[0], len(samples)
         assert isinstance(source, EventTraffic)
         if state is None:
-            shape = (batch, self.buffer.blocks, len(self.blank), self.buffer.block, self.blank.shape[-1])
+            shape = (batch, self.buffer.blocks, len(self.blank), self.blank.shape[1], self.buffer.block)
             if self.account is None or len(self.account) < batch:
                 self.account = room(shape, self.blank.dtype)
             self.account[:batch] = self.blank

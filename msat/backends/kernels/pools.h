@@ -6,7 +6,49 @@ struct Pool {
     Lists in, out;
     int32_t begin, end;
     int32_t kernel[2], stride[2], padding[2], dilation[2];
-    void* account;  // [B, blocks, pixels out, block, window]: int32 spikes for binary events, float for graded
+    void* account;  // [B, blocks, pixels out, window, block]: int32 spikes for binary events, float for graded
+};
+
+template <class Account> struct Vector { typedef vec type; };
+template <> struct Vector<int32_t> { typedef ivec type; };
+
+// One window of one tile of channels: accounts [window, block], streams of the input and output at one step.
+template <class Account>
+struct Window {
+    typedef typename Vector<Account>::type vector;
+    Account* account;
+    int window, block;
+    uint32_t base;
+
+    Account value(const Stream& in, uint32_t i) const { return in.value ? Account(in.value[i]) : Account(1); }
+    vector at(int k, int lane) const {
+        vector x;
+        memcpy(&x, account + k * block + lane, sizeof(x));
+        return x;
+    }
+
+    // S += x for one place of the window.
+    void add(const Stream& in, int k, uint32_t from, uint32_t to) const {
+        for (uint32_t i = from; i < to; i++) account[k * block + (in.code[i] & 0xffff) - base] += value(in, i);
+    }
+
+    // out = max S; S -= out for all channels; appends the events and returns where the next goes.
+    uint32_t send(const Stream& out, uint32_t n, int x) const {
+        uvec code = count_up() + (uint32_t(x) << 16 | base);
+        for (int lane = 0; lane < block; lane += LANES, code += LANES) {
+            vector most = at(0, lane);
+            for (int k = 1; k < window; k++) most = at(k, lane) > most ? at(k, lane) : most;
+            const uint32_t fired = bits(most != 0);
+            if (!fired) continue;
+            for (int k = 0; k < window; k++) {
+                vector left = at(k, lane) - most;
+                memcpy(account + k * block + lane, &left, sizeof(left));
+            }
+            if (out.value) compress(out.value + n, fired, most);
+            n += compress(out.code + n, fired, code);
+        }
+        return n;
+    }
 };
 
 // S += x; out = max S; S -= out (msat/pooling.py), only where an event arrives: elsewhere max S is 0 and stays 0.
@@ -17,38 +59,28 @@ void inhibit(const Pool& q, int image, int g) {
     std::vector<Stream> in, out;
     for (int t = 0; t < q.end; t++) in.push_back(q.in.stream(image, g, t)), out.push_back(q.out.stream(image, g, t));
     for (int t = q.begin; t < q.end; t++) out[t].start[0] = 0;
-    std::vector<uint32_t> touched(block * window);
-    std::vector<int64_t> seen(block, -1);
+    std::vector<int64_t> places(window);  // the window's pixels; -1 outside the map
+    const int64_t first = (int64_t(image) * q.out.blocks + g) * q.out.pixels();
     for (int y = 0; y < q.out.height; y++)
         for (int x = 0; x < q.out.width; x++) {
             const int64_t p = int64_t(y) * q.out.width + x;
-            Account* account = (Account*)q.account + ((int64_t(image) * q.out.blocks + g) * q.out.pixels() + p) * block * window;
+            const Window<Account> cell{(Account*)q.account + (first + p) * block * window, window, block, uint32_t(g * block)};
+            for (int k = 0; k < window; k++) {
+                const int iy = y * q.stride[0] - q.padding[0] + k / q.kernel[1] * q.dilation[0];
+                const int ix = x * q.stride[1] - q.padding[1] + k % q.kernel[1] * q.dilation[1];
+                const bool inside = iy >= 0 && iy < q.in.height && ix >= 0 && ix < q.in.width;
+                places[k] = inside ? int64_t(iy) * q.in.width + ix : -1;
+            }
             for (int t = q.begin; t < q.end; t++) {
-                int hits = 0;
+                uint32_t events = 0;
                 for (int k = 0; k < window; k++) {
-                    const int iy = y * q.stride[0] - q.padding[0] + k / q.kernel[1] * q.dilation[0];
-                    const int ix = x * q.stride[1] - q.padding[1] + k % q.kernel[1] * q.dilation[1];
-                    if (iy < 0 || iy >= q.in.height || ix < 0 || ix >= q.in.width) continue;
-                    const uint32_t* start = in[t].start + int64_t(iy) * q.in.width + ix;
-                    for (uint32_t i = start[0]; i < start[1]; i++) {
-                        const uint32_t lane = (in[t].code[i] & 0xffff) - g * block;
-                        account[lane * window + k] += q.in.value ? Account(in[t].value[i]) : Account(1);
-                        touched[hits] = lane;
-                        hits += seen[lane] != p * q.end + t;
-                        seen[lane] = p * q.end + t;
-                    }
+                    if (places[k] < 0) continue;
+                    const uint32_t* start = in[t].start + places[k];
+                    cell.add(in[t], k, start[0], start[1]);
+                    events += start[1] - start[0];
                 }
-                uint32_t n = out[t].start[p];
-                for (int h = 0; h < hits; h++) {
-                    Account *cell = account + touched[h] * window, most = cell[0];
-                    for (int k = 1; k < window; k++) most = cell[k] > most ? cell[k] : most;
-                    if (most == 0) continue;
-                    for (int k = 0; k < window; k++) cell[k] -= most;
-                    out[t].code[n] = uint32_t(x) << 16 | (g * block + touched[h]);
-                    if (q.out.value) out[t].value[n] = most;
-                    n++;
-                }
-                out[t].start[p + 1] = n;
+                const uint32_t n = out[t].start[p];
+                out[t].start[p + 1] = events ? cell.send(out[t], n, x) : n;
             }
         }
 }
