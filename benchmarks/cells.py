@@ -68,7 +68,7 @@ class Setting:
         task = self.options.registry.task(self.task)
         _, spec = task.model(self.options.profile, self.model)
         if self.options.epochs is not None and spec.weights is None:
-            spec = replace(spec, recipe=replace(spec.recipe, epochs=self.options.epochs))
+            spec = replace(spec, recipe=spec.recipe.lasting(self.options.epochs))
         return task, spec
 
     @property

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -113,6 +113,13 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: tuple[str, ...] = ()
     """Names that `Task.augment` understands, applied in order."""
+    gentle: tuple[str, ...] | None = None
+    """`augment` for less than a third of the epochs, where strong changes only slow the learning; None: the same."""
+
+    def lasting(self, epochs: int) -> "Recipe":
+        """Return the recipe for a training of `epochs` instead."""
+        gentle = self.gentle if self.gentle is not None and 3 * epochs < self.epochs else self.augment
+        return replace(self, epochs=epochs, augment=gentle)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ PAPER_RECIPE = Recipe(
     schedule="one-cycle",  # the paper: cosine; with a warm-up the same recipe also works in a dozen epochs
     label_smoothing=0.1,
     augment=("flip", "crop", "autoaugment", "cutout"),
+    gentle=("flip", "crop"),
 )
 SMALL_RECIPE = Recipe(
     epochs=100,
