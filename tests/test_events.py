@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines import burst, constant, dcgs, msat, opt, parallel, rmp
+from baselines import burst, calibration, constant, dcgs, msat, opt, parallel, rmp
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
@@ -31,6 +31,7 @@ from tests.conftest import settle_norms
 METHODS = [
     constant.maximum(), constant.half_start(), msat.msat(), msat.msat_normalised(), msat.dtt(), msat.det(),
     msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
+    calibration.calibration_light(), calibration.calibration_advanced(),
 ]  # fmt: skip
 ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
 
@@ -190,7 +191,8 @@ def test_a_window_over_the_whole_run_is_left_to_folded(small: tuple[nn.Module, T
     assert isinstance(Events().open(converted(parallel.parallel(), small)), FoldedSession)
 
 
-@pytest.mark.parametrize("shape", [(), (1, 6, 1, 1), (1, 6, 6, 6)], ids=["layer", "channel", "neuron"])
+@pytest.mark.usefixtures("one_way")
+@pytest.mark.parametrize("shape", [(), (6, 1, 1), (6, 6, 6), (1, 6, 1, 1), (1, 6, 6, 6)], ids=str)
 @pytest.mark.parametrize("kind", [IntegrateAndFire, AdaptiveThreshold])
 def test_thresholds_and_potentials_per_layer_channel_and_neuron(
     small: tuple[nn.Module, Tensor], shape: tuple[int, ...], kind: type

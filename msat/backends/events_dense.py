@@ -18,11 +18,12 @@ class Dense:
 
     Args:
         expression: the chains and their bias.
-        offset: current added at every step; broadcasts over [B, ...].
+        offset: current added at every step, with all dimensions of [B, ...], each of its size or 1.
     """
 
     def __init__(self, expression: Expression, offset: Tensor | None) -> None:
-        self.chains, self.bias, self.offset = expression.chains, expression.bias, offset
+        self.chains, self.bias = expression.chains, expression.bias
+        self.offset = None if offset is None else _last(offset)
         self.weights = [_weight(chain) for chain in self.chains]
 
     def __call__(self, maps: Sequence[Tensor]) -> Tensor:
@@ -35,7 +36,7 @@ class Dense:
         if self.bias is not None:
             current = current + self.bias
         if self.offset is not None:
-            current = current + _last(self.offset)
+            current = current + self.offset
         return current.contiguous()
 
     def _part(self, number: int, x: Tensor) -> Tensor:
@@ -63,8 +64,6 @@ def _weight(chain: Chain) -> Tensor | None:
 
 
 def _last(offset: Tensor) -> Tensor:
-    """Return [1, channels, ...] (or a single value) so that it broadcasts over [N, height, width, channels]."""
-    if offset.dim() < 2:
-        return offset
-    spread = offset.unsqueeze(2) if offset.dim() == 3 else offset[:, :, None, None] if offset.dim() == 2 else offset
-    return spread.permute(0, 2, 3, 1)
+    """Return an offset [1, channels, ...] of 0 to 2 spatial dimensions as [1, height, width, channels]."""
+    height = offset[:, :, None, None] if offset.dim() == 2 else offset.unsqueeze(2) if offset.dim() == 3 else offset
+    return height.permute(0, 2, 3, 1)

@@ -60,11 +60,16 @@ def runs(layer: Convolution) -> Ints:
     return np.cumsum([0, *(len(range(phase, width, stride)) for phase in range(stride))]).astype(np.int32)
 
 
+def with_batch(values: Tensor, dims: int) -> Tensor:
+    """Return what broadcasts over a batch of neurons ([C, 1, 1], a single value, ...) with all of its 1 + `dims` dimensions."""
+    return values.reshape(*[1] * (1 + dims - values.dim()), *values.shape)
+
+
 def per_neuron(values: Tensor, shape: tuple[int, int, int], tile: int, fill: float = 0.0) -> tuple[Floats, int]:
     """Lay out values that broadcast over one input's neurons: [tiles, pixels or 1, tile], and the step between pixels.
 
     Args:
-        values: a single one, or [1, channels] followed by ones or by the spatial dimensions.
+        values: of all the population's dimensions (see `with_batch`), each of its size or 1.
         shape: channels, height, width of the population.
         tile: channels of a tile.
         fill: value of channels that only fill up the last tile.

@@ -12,7 +12,7 @@ from torch import Tensor
 from msat.adaptive import AdaptiveState, AdaptiveThreshold
 from msat.backends.base import DenseTraffic, Traffic
 from msat.backends.events_lists import Buffer, EventTraffic, channels_first, channels_last
-from msat.backends.events_pack import Floats, by_tile, per_neuron
+from msat.backends.events_pack import Floats, by_tile, per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
 from msat.backends.kernels import library
@@ -59,7 +59,7 @@ class FusedRunner(Runner):
     def __init__(self, synapses: Synapses, neuron: Neuron, shape: tuple[int, ...], constant: Constant | None) -> None:
         self.synapses, self.neuron, self.constant = synapses, neuron, constant
         self.extent, tile = spread(shape), synapses.tile
-        self.theta, theta_step = per_neuron(neuron.threshold, self.extent, tile, fill=1.0)
+        self.theta, theta_step = per_neuron(with_batch(neuron.threshold, len(shape)), self.extent, tile, fill=1.0)
         initial, _ = per_neuron(neuron.initial + torch.zeros(1, *shape), self.extent, tile)
         self.rest = initial
         # A threshold per neuron gives every event its own value, which the adaptive kernel sends.

@@ -12,7 +12,7 @@ from msat.backends.base import Traffic
 from msat.backends.events_cost import Cost
 from msat.backends.events_dense import Dense
 from msat.backends.events_lists import EventTraffic, channels_last
-from msat.backends.events_pack import Floats, pack, per_neuron, reach, runs
+from msat.backends.events_pack import Floats, pack, per_neuron, reach, runs, with_batch
 from msat.backends.events_plan import Chain, Convolution, Expression, Unmatched, plan, spread
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import NEURONS, PAIR, SCAN, SCATTER, Array, Shortcut, Stage, Term, address, room
@@ -40,6 +40,7 @@ class Synapses:
         shape: tuple[int, ...],
     ) -> None:
         self.stage, self.scales = stage, scales
+        self.offset = None if stage.offset is None else with_batch(stage.offset, len(shape))
         self.shape = spread(shape)
         self.tile = tile_for(shape[0])
         self.tiles = -(-shape[0] // self.tile)
@@ -56,7 +57,7 @@ class Synapses:
         self.graded = any(scales[chain.source] is None for chain, _ in self.layers)
         self.cost = Cost(self.chains, self.shape, self.tile, lanes())
         self.bias, self.bias_step = self._bias(expression, len(shape))
-        self.convolve = Dense(expression, stage.offset)
+        self.convolve = Dense(expression, self.offset)
         self._link()
 
     def _check(self, expression: Expression) -> None:
@@ -72,8 +73,8 @@ class Synapses:
         total = torch.zeros(1, *[1] * dims)
         if expression.bias is not None:
             total = expression.bias.detach().float().view(1, -1, *[1] * (dims - 1))
-        if self.stage.offset is not None:
-            total = total + self.stage.offset
+        if self.offset is not None:
+            total = total + self.offset
         return per_neuron(total, self.shape, self.tile)
 
     def _link(self) -> None:
