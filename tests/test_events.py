@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines import burst, calibration, constant, dcgs, msat, opt, parallel, rmp
+from baselines import burst, calibration, constant, dcgs, group_neuron, hmt, msat, opt, parallel, rmp
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
@@ -29,6 +29,7 @@ from msat.tracing import trace
 from tests.conftest import settle_norms
 
 METHODS = [
+    group_neuron.group_neuron(), hmt.hmt(), hmt.hmt(members=8), dcgs.dcgs_rate(), dcgs.dcgs_single(),
     constant.maximum(), constant.half_start(), msat.msat(), msat.msat_normalised(), msat.dtt(), msat.det(),
     msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
     calibration.calibration_light(), calibration.calibration_advanced(),
@@ -176,9 +177,12 @@ def final(spiking: SpikingNetwork, inputs: Tensor, backend: Any, steps: int = 32
 
 
 def test_each_stage_gets_the_fastest_way_it_allows(small: tuple[nn.Module, Tensor]) -> None:
-    kinds = [[type(r) for r in session(m, small).runners] for m in (constant.maximum(), msat.msat(), burst.burst())]
-    assert kinds[0] == kinds[1] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
-    assert kinds[2] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]
+    methods = (constant.maximum(), msat.msat(), burst.burst(), constant.maximum_hard())
+    kinds = [[type(r) for r in session(method, small).runners] for method in methods]
+    assert kinds[0] == kinds[1] == kinds[2] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
+    assert kinds[3] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]
+    differential = [type(r) for r in session(dcgs.dcgs(), small).runners]
+    assert differential.count(FusedRunner) == 2
 
 
 def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from benchmarks.speed.measure import paired
 from msat.backends.events_lists import Buffer, EventTraffic
+from msat.backends.events_neurons import fuse
 from msat.backends.events_stages import FusedRunner
 from msat.backends.events_synapses import Synapses, lanes, tile_for
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
@@ -52,7 +53,9 @@ def measure_layer(before: int, after: int, side: int, stride: int, density: floa
     traffic = random_traffic(shape, density)
     stage = SpikingStage(Stage("layer", (0,), graph(convolution), Relu()), IntegrateAndFire())
     synapses = Synapses(stage, [shape], [traffic.scale], out)
-    runner = FusedRunner(synapses, IntegrateAndFire(threshold=torch.tensor(1.0)), out, None)
+    fusion = fuse(IntegrateAndFire(threshold=torch.tensor(1.0)), len(out))
+    assert fusion is not None
+    runner = FusedRunner(synapses, fusion, out, None)
     chosen = next(name for name, kernel in KERNELS.items() if kernel == synapses.listen([traffic]))
     names = [name for name, kernel in KERNELS.items() if kernel == SCAN or kernel in synapses.cost.allowed]
     works: dict[str, Any] = {name: (partial(advance, runner, traffic, KERNELS[name]), STEPS * IMAGES) for name in names}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from msat.backends.base import Backend, Session, Traffic
-from msat.backends.events_stages import FusedRunner, PoolRunner, Runner, TorchRunner, fusible
+from msat.backends.events_neurons import fuse
+from msat.backends.events_stages import FusedRunner, PoolRunner, Runner, TorchRunner
 from msat.backends.events_synapses import Synapses
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
@@ -95,8 +96,9 @@ class EventsSession(Session):
         synapses = Synapses(stage, incoming, scales, shape)
         self.blocks[position] = synapses.tile
         constant = self._constant(position) if stage.stage.constant else None
-        if fusible(population) and not (constant and self.network.constant_once):
-            return FusedRunner(synapses, population, shape, constant)  # type: ignore[arg-type]
+        fusion = fuse(population, len(shape))
+        if fusion:
+            return FusedRunner(synapses, fusion, shape, constant, self.network.constant_once)
         return TorchRunner(synapses, population, shape, output, constant)
 
     def _constant(self, position: int) -> Any:

@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msat.adaptive import AdaptiveState, AdaptiveThreshold
 from msat.backends.base import DenseTraffic, Traffic
 from msat.backends.events_lists import Buffer, EventTraffic, channels_first, channels_last
+from msat.backends.events_neurons import Fusion
 from msat.backends.events_pack import Floats, by_tile, per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import PAIR, SCAN, Adaptive, Pool, Stage, address, room
+from msat.backends.kernels.structs import PAIR, SCAN, Pool, Stage, address, room
 from msat.network import Readout
-from msat.neurons import Emission, IntegrateAndFire, Neuron
+from msat.neurons import Emission
 from msat.pooling import LateralInhibitionPool, SpikingPool
-from msat.task import CHAIN
 
 Constant = Callable[[Sequence[Traffic], int, int], Tensor]
 """Currents [T, B, ...] of a stage that no spike reaches; computed once per batch."""
@@ -41,49 +40,52 @@ class Runner(ABC):
 class FusedState(NamedTuple):
     """State inside the kernels' buffers, which the next chunk changes in place."""
 
-    v: Floats
-    mean: Floats | None
+    arrays: tuple[Floats, ...]
     t: int
 
 
 class FusedRunner(Runner):
-    """Synapses, neuron and compaction in one pass over a chunk (IF and MSAT).
+    """Synapses, neuron and compaction in one pass over a chunk.
 
     Args:
         synapses: what feeds the neurons.
-        neuron: `fusible` returned True for it.
+        fusion: the neuron as the kernels take it.
         shape: one input's neurons.
         constant: currents of a constant stage, else None.
+        once: whether a constant arrives at step 1 only.
     """
 
-    def __init__(self, synapses: Synapses, neuron: Neuron, shape: tuple[int, ...], constant: Constant | None) -> None:
-        self.synapses, self.neuron, self.constant = synapses, neuron, constant
+    def __init__(
+        self, synapses: Synapses, fusion: Fusion, shape: tuple[int, ...], constant: Constant | None, once: bool = False
+    ) -> None:
+        self.synapses, self.fusion, self.constant, self.once = synapses, fusion, constant, once
         self.extent, tile = spread(shape), synapses.tile
-        self.theta, theta_step = per_neuron(with_batch(neuron.threshold, len(shape)), self.extent, tile, fill=1.0)
-        initial, _ = per_neuron(neuron.initial + torch.zeros(1, *shape), self.extent, tile)
-        self.rest = initial
-        # A threshold per neuron gives every event its own value, which the adaptive kernel sends.
-        self.kind = "if" if isinstance(neuron, IntegrateAndFire) and not theta_step else "adaptive"
-        if self.kind == "if":
-            single = self.theta.reshape(-1)[: shape[0]]
-            self.scale = torch.from_numpy(single.copy())
-        self.buffer = Buffer(shape, tile, graded=self.kind != "if")
-        self.arrays: dict[str, Floats] = {}
+        self.theta, theta_step = per_neuron(with_batch(fusion.theta, len(shape)), self.extent, tile, fill=1.0)
+        self.quiet, quiet_step = per_neuron(with_batch(fusion.quiet, len(shape)), self.extent, tile)
+        zeros = torch.zeros(1, *shape)
+        self.rest = [per_neuron(state + zeros, self.extent, tile)[0] for state in fusion.rest]
+        if fusion.kernel == "if":
+            self.scale = torch.from_numpy(self.theta.reshape(-1)[: shape[0]].copy())
+        self.buffer = Buffer(shape, tile, graded=self.scale is None, counted=fusion.counted)
+        self.arrays: list[Floats] = []
         self.job = Stage(theta=address(self.theta), theta_step=theta_step)
         synapses.prepare(self.job)
-        if isinstance(neuron, AdaptiveThreshold):
-            self.job.adaptive = constants(neuron)
+        if fusion.adaptive:
+            self.job.adaptive = fusion.adaptive
+        if fusion.levels:
+            self.job.levels = fusion.levels
+            self.job.levels.quiet, self.job.levels.quiet_step = address(self.quiet), quiet_step
 
     def start(self, state: Any, samples: Tensor) -> FusedState:
         """Return the start state in the kernels' layout: at rest, or what a warm-up pass left."""
-        batch = len(samples)
-        if not self.arrays or len(self.arrays["v"]) < batch:
-            self.arrays = {name: room((batch, *self.rest.shape), np.float32) for name in ("v", "mean")}
-        v, mean = self.arrays["v"][:batch], self.arrays["mean"][:batch]
-        v[...] = self.rest if state is None else by_tile(state.v, self.extent, self.synapses.tile)
-        if self.kind == "adaptive":
-            mean[...] = by_tile(state.mean, self.extent, self.synapses.tile) if isinstance(state, AdaptiveState) else 0
-        return FusedState(v, mean, state.t if isinstance(state, AdaptiveState) else 0)
+        batch, tile = len(samples), self.synapses.tile
+        if not self.arrays or len(self.arrays[0]) < batch:
+            self.arrays = [room((batch, *rest.shape), np.float32) for rest in self.rest]
+        arrays = tuple(array[:batch] for array in self.arrays)
+        begin = self.rest if state is None else [by_tile(value, self.extent, tile) for value in self.fusion.read(state)]
+        for array, value in zip(arrays, begin, strict=True):
+            array[...] = value
+        return FusedState(arrays, getattr(state, "t", 0))
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
@@ -91,41 +93,26 @@ class FusedRunner(Runner):
         held = state if isinstance(state, FusedState) else self.start(state, samples)
         job, batch = self.job, len(samples)
         lists = self.buffer.lists(batch, count)
-        job.batch, job.begin, job.end, job.first = batch, 0, count, held.t
-        job.v, job.mean, job.out = address(held.v), address(held.mean), lists
+        job.batch, job.begin, job.end, job.first, job.out = batch, 0, count, held.t, lists
+        for number, array in enumerate(held.arrays):
+            job.state[number] = address(array)
         job.adaptive.samples = address(samples)
         if self.constant:
-            self.scan(channels_last(self.constant(sources, first, count)[:1]), 0)
+            currents = self.constant(sources, first, count)
+            self.scan(channels_last(currents if self.once else currents[:1]), self.once)
         elif (kernel := self.synapses.listen(sources)) != SCAN:
-            self.synapses.run(job, self.kind, kernel)
+            self.synapses.run(job, self.fusion.kernel, kernel)
         else:
             size = self.synapses.steps_at_once(batch)
             for begin in range(0, count, size):
                 job.begin, job.end = begin, min(begin + size, count)
-                currents = self.synapses.dense(sources, job.begin, job.end)
-                self.scan(currents, currents[0].numel())
+                self.scan(self.synapses.dense(sources, job.begin, job.end), True)
         return EventTraffic(self.buffer, lists, batch, self.scale), held._replace(t=held.t + count)
 
-    def scan(self, currents: Tensor, step: int) -> None:
-        """Feed currents [T or 1, B, pixels, C] to the neurons, `step` values from one time step to the next."""
-        self.job.current, self.job.current_time = currents.data_ptr(), step
-        self.synapses.run(self.job, self.kind, SCAN)
-
-
-def fusible(population: object) -> bool:
-    """Return whether the kernels know this neuron."""
-    if type(population) is IntegrateAndFire:
-        return population.reset == "soft" and not population.strict
-    return type(population) is AdaptiveThreshold and population.det_input == "x"
-
-
-def constants(neuron: AdaptiveThreshold) -> Adaptive:
-    """Return MSAT's constants as the kernels take them."""
-    p, f = neuron.parameters or CHAIN, neuron.confidence
-    return Adaptive(
-        p.tau_mp, p.tau_rd, p.alpha, p.k_a, 1 / p.k_i, 1 / p.C, neuron.dtt, neuron.det, neuron.units == "normalised",
-        0 if f is None else {"sent": 1, "gated": 2}[f.reset], f.steps if f else 0, 1 - f.p if f else 0.0, f.key if f else 0,
-    )  # fmt: skip
+    def scan(self, currents: Tensor, varying: bool) -> None:
+        """Feed currents [T or 1, B, pixels, C] to the neurons, of each step or the same at every one."""
+        self.job.current, self.job.current_time = currents.data_ptr(), currents[0].numel() if varying else 0
+        self.synapses.run(self.job, self.fusion.kernel, SCAN)
 
 
 class TorchRunner(Runner):

@@ -47,6 +47,8 @@ void run_stage(const Stage* s, int neuron, int source, int graded, int threads) 
     Kernel kernel = neuron == 0   ? kernel_for<IntegrateAndFire>(source, vectors, graded)
                     : neuron == 1 ? kernel_for<AdaptiveThreshold>(source, vectors, graded)
                     : neuron == 2 ? kernel_for<Current>(source, vectors, graded)
+                    : neuron == 4 ? kernel_for<Burst>(source, vectors, graded)
+                    : neuron == 5 ? kernel_for<SignedLevels>(source, vectors, graded)
                                   : nullptr;
     if (neuron == 3) kernel = vectors == 1 ? scan<Pass, 1, false> : vectors == 2 ? scan<Pass, 2, false>
                               : vectors == 4 ? scan<Pass, 4, false> : scan<Pass, 8, false>;

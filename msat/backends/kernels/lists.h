@@ -58,6 +58,18 @@ struct Adaptive {  // MSAT's constants and switches (msat/adaptive.py)
     const int64_t* samples;  // [B]
 };
 
+struct Levels {  // neurons with several magnitudes (msat/neurons.py, msat/multithreshold.py)
+    float cap;           // BURST: most spikes in a step
+    int32_t as_bits;     // BURST: they are sent as a binary number, and its ones are the spikes
+    int32_t members;     // LEVELS: theta, theta / 2, ...
+    float up, down;      // LEVELS: shares of a member that the potential must reach above and below zero
+    int32_t differential;
+    const float* quiet;  // LEVELS, differential: current from zero input, [tiles, pixels or 1, tile]
+    int64_t quiet_step;
+};
+
+constexpr int STATES = 4;
+
 struct Stage {
     int32_t batch, begin, end, first;  // steps begin .. end of a chunk before which `first` steps lie
     int32_t height, width, channels, tile, tiles;
@@ -70,11 +82,11 @@ struct Stage {
     const float* current;  // currents in memory instead of terms: [T or 1, B, pixels, channels]
     int64_t current_time;  // values from one step to the next; 0 for a constant
     const float* spikes;   // neuron PASS: spike counts beside the outputs, like `current`
-    float* v;              // [B, tiles, pixels, tile]
-    float* mean;
-    const float* theta;  // [tiles, pixels or 1, tile]
+    float* state[STATES];  // [B, tiles, pixels, tile] each; what they are is the neuron's affair
+    const float* theta;    // [tiles, pixels or 1, tile]
     int64_t theta_step;
     Adaptive adaptive;
+    Levels levels;
     Lists out;
     float* sink;  // neuron CURRENT: [end - begin, B, pixels, channels]
 

@@ -54,7 +54,7 @@ static inline void advance(Neuron& neuron, const float* currents, int64_t p, int
             neuron.fire(currents + i * NV * LANES, p + i, now * NV, t, fired, value, count);
             for (int k = 0; k < now; k++) {
                 const float *values = value + k * NV * LANES, *counts = count + k * NV * LANES;
-                if (Neuron::COUNTS && neuron.s.spikes)
+                if (Neuron::COUNTS && neuron.s.out.count)
                     append<NV, true, true>(neuron.w, p + i + k, x + i + k, t, fired + k * NV, values, counts);
                 else
                     append<NV, Neuron::VALUES, false>(neuron.w, p + i + k, x + i + k, t, fired + k * NV, values, counts);
@@ -84,7 +84,7 @@ struct IntegrateAndFire {
     Parameters<NV> theta;
 
     IntegrateAndFire(const Stage& s, int image, int g)
-        : s(s), w(s, image, g), v(s.v + s.cell(image, g)), theta(s, s.theta, s.theta_step, g) {}
+        : s(s), w(s, image, g), v(s.state[0] + s.cell(image, g)), theta(s, s.theta, s.theta_step, g) {}
 
     void fire(const float* x, int64_t p, int vectors, int, uint32_t* fired, float*, float*) {
         float* at = v + p * NV * LANES;
@@ -116,7 +116,7 @@ struct AdaptiveThreshold {
     uint64_t sample;
 
     AdaptiveThreshold(const Stage& s, int image, int g)
-        : s(s), a(s.adaptive), w(s, image, g), v(s.v + s.cell(image, g)), mean(s.mean + s.cell(image, g)),
+        : s(s), a(s.adaptive), w(s, image, g), v(s.state[0] + s.cell(image, g)), mean(s.state[1] + s.cell(image, g)),
           V(s, s.theta, s.theta_step, g), sample(a.samples[image]) {}
 
     // theta = V sigmoid(DTT + DET), (M3)-(M6); h holds V before and theta after.
@@ -184,6 +184,96 @@ struct AdaptiveThreshold {
         int i = 0;
         for (; i + K <= vectors; i += K) fire<K>(x, p, i, t, fired, sent);
         for (; i < vectors; i++) fire<1>(x, p, i, t, fired, sent);
+    }
+};
+
+// Up to `cap` spikes in a step (methods.md B9, D7); as a binary number also H-MT's members (D8), whose smallest theta is.
+template <int NV>
+struct Burst {
+    static constexpr bool WRITES = false, VALUES = true, COUNTS = true;
+    const Stage& s;
+    Writer w;
+    float* v;
+    Parameters<NV> theta;
+
+    Burst(const Stage& s, int image, int g)
+        : s(s), w(s, image, g), v(s.state[0] + s.cell(image, g)), theta(s, s.theta, s.theta_step, g) {}
+
+    void fire(const float* x, int64_t p, int vectors, int, uint32_t* fired, float* value, float* count) {
+        float* at = v + p * NV * LANES;
+        for (int i = 0; i < vectors; i++) {
+            vec m = load(at + i * LANES) + load(x + i * LANES), h = theta(p, i);
+            ivec n = __builtin_convertvector(smaller(larger(m / h, vec{}), all(s.levels.cap)), ivec);
+            vec sent = __builtin_convertvector(n, vec) * h;
+            store(at + i * LANES, m - sent);
+            store(value + i * LANES, sent);
+            store(count + i * LANES, __builtin_convertvector(s.levels.as_bits ? ones(n) : n, vec));
+            fired[i] = bits(n > 0) & w.valid(i % NV);
+        }
+    }
+
+    // How many of the 16 low bits are set.
+    static ivec ones(ivec n) {
+        n = n - (n >> 1 & 0x5555);
+        n = (n & 0x3333) + (n >> 2 & 0x3333);
+        n = (n + (n >> 4)) & 0x0f0f;
+        return (n + (n >> 8)) & 0x1f;
+    }
+};
+
+// One member theta / 2^i of either sign in a step (DCGS, methods.md D1), never taking back more than was sent. Differential:
+// currents and spikes are changes of the running estimates e_in and e_out.
+template <int NV>
+struct SignedLevels {
+    static constexpr bool WRITES = false, VALUES = true, COUNTS = false;
+    const Stage& s;
+    const Levels& l;
+    Writer w;
+    float *v, *sent, *e_in, *e_out;
+    Parameters<NV> theta, quiet;
+
+    SignedLevels(const Stage& s, int image, int g)
+        : s(s), l(s.levels), w(s, image, g), v(s.state[0] + s.cell(image, g)), sent(s.state[1] + s.cell(image, g)),
+          e_in(s.state[2] + s.cell(image, g)), e_out(s.state[3] + s.cell(image, g)),
+          theta(s, s.theta, s.theta_step, g), quiet(s, l.quiet, l.quiet_step, g) {}
+
+    vec choose(vec m, vec total, vec h) const {
+        vec spike = {};
+        for (int i = l.members - 1; i >= 0; i--) {  // from small to large: the largest wins
+            vec member = h * (1.f / float(1 << i));
+            spike = m >= l.up * member ? member : spike;
+            spike = (m <= -l.down * member) & (total >= member) ? -member : spike;
+        }
+        return spike;
+    }
+
+    void fire(const float* x, int64_t p, int vectors, int t, uint32_t* fired, float* value, float*) {
+        const int64_t cell = p * NV * LANES;
+        const vec step = all(float(s.first + t + 1));
+        for (int i = 0; i < vectors; i++) {
+            const int64_t at = cell + i * LANES;
+            vec m = load(v + at), total = load(sent + at), change = load(x + i * LANES);
+            if (l.differential) {
+                change = change - quiet(p, i);
+                vec in = load(e_in + at), out = load(e_out + at);
+                total = total + out;                                // (2)
+                m = m + (change + in - out);                        // (1)
+                vec spike = choose(m, total, theta(p, i));          // (3)
+                store(e_in + at, in + change / step);               // (5); divided, as PyTorch does: a neuron at rest meets
+                store(e_out + at, out + spike / step);              // its threshold exactly
+                finish(at, i, m, total, spike, fired, value);
+            } else {
+                m = m + change;
+                finish(at, i, m, total, choose(m, total, theta(p, i)), fired, value);
+            }
+        }
+    }
+
+    void finish(int64_t at, int i, vec m, vec total, vec spike, uint32_t* fired, float* value) const {
+        store(v + at, m - spike);  // (4)
+        store(sent + at, total + spike);
+        store(value + i * LANES, spike);
+        fired[i] = bits(spike != 0.f) & w.valid(i % NV);
     }
 };
 

@@ -10,11 +10,13 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 SPARE = 80
-NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3}
+NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3, "burst": 4, "levels": 5}
 """What becomes of the currents (kernels.cpp)."""
 GATHER, SCAN, SCATTER = 0, 1, 2
 """Where the currents come from: lists by output, tensors in memory, lists by input."""
 PAIR = c_int32 * 2
+STATES = 4
+"""Most state values of one neuron."""
 Array = NDArray[Any]
 
 
@@ -45,6 +47,13 @@ class Adaptive(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Levels(ctypes.Structure):
+    _fields_ = [
+        ("cap", c_float), ("as_bits", c_int32), ("members", c_int32), ("up", c_float), ("down", c_float),
+        ("differential", c_int32), ("quiet", c_void_p), ("quiet_step", c_int64),
+    ]  # fmt: skip
+
+
 class Stage(ctypes.Structure):
     _fields_ = [
         ("batch", c_int32), ("begin", c_int32), ("end", c_int32), ("first", c_int32),
@@ -52,8 +61,8 @@ class Stage(ctypes.Structure):
         ("terms", c_int32), ("shortcuts", c_int32), ("rows", c_int32),
         ("term", POINTER(Term)), ("shortcut", POINTER(Shortcut)), ("weight", c_void_p),
         ("bias", c_void_p), ("bias_step", c_int64), ("current", c_void_p), ("current_time", c_int64),
-        ("spikes", c_void_p), ("v", c_void_p), ("mean", c_void_p), ("theta", c_void_p), ("theta_step", c_int64),
-        ("adaptive", Adaptive), ("out", Lists), ("sink", c_void_p),
+        ("spikes", c_void_p), ("state", c_void_p * STATES), ("theta", c_void_p), ("theta_step", c_int64),
+        ("adaptive", Adaptive), ("levels", Levels), ("out", Lists), ("sink", c_void_p),
     ]  # fmt: skip
 
 
