@@ -188,7 +188,7 @@ class _Run:
     def __init__(
         self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
     ) -> None:
-        self.network, self.task = network.to(device, memory_format=torch.channels_last), task
+        self.network, self.task = network.to(device, memory_format=torch.channels_last), task  # type: ignore[call-overload]
         self.recipe, self.train, self.seed, self.device = recipe, data.train, seed, device
         self.per_epoch = max(1, len(data.train) // recipe.batch)
         """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
