@@ -1,25 +1,27 @@
-"""How the event backend's time grows with steps, images, firing rate and threads; peak memory of each backend."""
+"""How the event backend's time grows with steps, images, firing rate and threads; peak memory of backends and of whole runs."""
 
 import json
 import resource
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.records import read_record
 from benchmarks.speed.contenders import rate, run
 from benchmarks.speed.measure import paired
 from benchmarks.speed.subjects import Subject, subject
 from msat.backends import Events, Folded, choose
 
 Curve = list[tuple[float, float]]
-"""Points (cause, milliseconds per image and step; seconds for steps)."""
+"""Points (cause, milliseconds per image and step; seconds for steps, MiB for memory)."""
 
 
 def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
-    """Return the curves of integrate-and-fire on one network."""
+    """Return the curves of integrate-and-fire on one network, and the memory of a benchmark run against its T."""
     network, inputs = chosen.converted("IF"), chosen.inputs
     found: dict[str, Curve] = {"steps": [], "images": [], "rate": [], "rate, folded": [], "threads": []}
     for t in (steps // 4, steps // 2, steps, 2 * steps):
@@ -40,6 +42,7 @@ def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
         found["rate"].append((share, 1e3 * timing.median("events")))
         found["rate, folded"].append((share, 1e3 * timing.median("folded")))
     found["threads"] = threads(chosen, steps, repeats)
+    found["memory"] = [(t, run_memory(t)) for t in (16, 64, 256, 1024)]
     return found
 
 
@@ -54,6 +57,18 @@ def threads(chosen: Subject, steps: int, repeats: int) -> Curve:
     timing = paired({str(n): (partial(work, n), steps * len(inputs)) for n in range(1, most + 1)}, repeats)
     torch.set_num_threads(most)
     return [(n, 1e3 * timing.median(str(n))) for n in range(1, most + 1)]
+
+
+def run_memory(steps: int) -> float:
+    """Return the largest resident memory of `msat-bench run` on one sample task, training and all observers included, MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        call = "from benchmarks.cli import main; main()"
+        options = ["run", "--task", "digits", "--methods", "msat", "--steps", str(steps), "--results", folder]
+        subprocess.run([sys.executable, "-c", call, *options], capture_output=True, check=True)
+        (file,) = Path(folder).rglob("msat-*.json")
+        record = read_record(file)
+    assert record is not None
+    return record.run.peak_memory
 
 
 def peak_memory(name: str, neuron: str, backend: str, data: Path | None, steps: int) -> float:

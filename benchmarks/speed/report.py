@@ -25,6 +25,7 @@ AXES = {
     "images": ("images at once", "ms per image and step"),
     "rate": ("firing rate, %", "ms per image and step"),
     "threads": ("threads", "ms per image and step"),
+    "memory": ("T of `make bench TASK=digits METHODS=msat`", "peak memory of the run, MiB"),
 }
 
 
@@ -126,7 +127,7 @@ def plot(curves: Mapping[str, Curve], file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "speed"
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(AXES), figsize=(14, 3.2), constrained_layout=True)
+    figure, panels = plt.subplots(1, len(AXES), figsize=(17, 3.2), constrained_layout=True)
     for panel, (name, (across, up)) in zip(panels, AXES.items(), strict=True):
         for label in [key for key in curves if key.split(",")[0] == name]:
             panel.plot(*zip(*curves[label], strict=True), marker="o", label="folded" if "," in label else "events")
