@@ -4,13 +4,14 @@ from typing import Literal
 
 from msat.method import Axes, Initial, method
 from msat.neurons import IntegrateAndFire
+from msat.pooling import pool_rule
 from msat.thresholds import Fraction, Maximum, Percentile
 
 
 @method("Diehl et al. 2015, IJCNN")
-def maximum(reset: Literal["soft", "hard"] = "soft") -> Axes:
+def maximum(reset: Literal["soft", "hard"] = "soft", pool: str = "inhibition") -> Axes:
     """Constant maximum threshold."""
-    return Axes(threshold=Maximum(), neuron=IntegrateAndFire(reset=reset))
+    return Axes(threshold=Maximum(), neuron=IntegrateAndFire(reset=reset), pool=pool_rule(pool))
 
 
 @method("Diehl et al. 2015, IJCNN")

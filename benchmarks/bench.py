@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cells import Options, Setting, checkpoint_folder
+from benchmarks.cells import SHIPPED, Options, Setting, checkpoint_folder
 from msat.errors import UnsupportedNetwork, UserError
 from msat.network import Network, SpikingNetwork
 from msat.operations import fan_out, front_macs, macs
@@ -181,7 +181,7 @@ def open_bench(setting: Setting, report: Report | None = None) -> Bench:
         raise UserError(f"task '{task.name}' has an empty split; check the data in {options.data}.")
     module, info = train(
         task, setting.model, spec, data, seed=options.base_seed, folder=checkpoint_folder(),
-        device=options.device, report=report, data_folder=options.data,
+        shipped=SHIPPED, device=options.device, report=report, data_folder=options.data,
     )  # fmt: skip
     return Bench(setting, task, spec, data, module, info, time.perf_counter() - started)
 

@@ -14,6 +14,8 @@ from msat.errors import UserError, unknown_name
 from msat.task import AdaptiveParameters, ModelSpec, Profile, Task
 
 CALIBRATION = 512
+SHIPPED = Path("results/checkpoints")
+"""Networks whose figures are committed, so that anyone with the same data measures the same weights."""
 SEEDS = 3
 
 
@@ -150,6 +152,12 @@ def grid(setting: Setting, choices: Sequence[Choice]) -> list[Cell]:
 def names(text: str | None) -> list[str]:
     """Return the comma-separated names of a text."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def checkpoints_of(task: str, model: str) -> list[Path]:
+    """Return the checkpoints at hand of a network, the shipped one last."""
+    pattern = f"{task}-{model}-s[0-9]*-*.safetensors"
+    return [file for folder in (checkpoint_folder(), SHIPPED) for file in sorted(folder.glob(pattern))]
 
 
 def checkpoint_folder() -> Path:

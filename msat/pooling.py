@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from msat.errors import unknown_name
 from msat.network import MaxPool, Network, pool_before_neuron
 from msat.neurons import Emission, Operations, Population, SpikeKind
 
@@ -62,6 +63,27 @@ class BeforeNeuron(PoolRule):
 
     def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
         return (LateralInhibitionPool if self.exact else StepMaximumPool)(pool, pooled_kind(kind))
+
+
+POOL_RULES: dict[str, PoolRule] = {
+    "inhibition": LateralInhibition(),
+    "gate": Gate(),
+    "step": StepMaximum(),
+    "before": BeforeNeuron(),
+    "before-step": BeforeNeuron(exact=False),
+}
+"""Names of the rules, for methods that take one as a parameter."""
+
+
+def pool_rule(name: str) -> PoolRule:
+    """Return a max-pool rule by name.
+
+    Raises:
+        UserError: there is none of that name; says which there are.
+    """
+    if name not in POOL_RULES:
+        raise unknown_name("max-pool rule", name, POOL_RULES)
+    return POOL_RULES[name]
 
 
 def pooled_kind(kind: SpikeKind) -> SpikeKind:

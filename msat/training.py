@@ -71,6 +71,7 @@ def train(
     *,
     seed: int = 0,
     folder: Path = CHECKPOINTS,
+    shipped: Path | None = None,
     device: str | torch.device = "cpu",
     report: Report | None = None,
     data_folder: Path | None = None,
@@ -85,6 +86,7 @@ def train(
         data: the splits; only the train split is used.
         seed: of the initial weights, the order of examples, augmentation and dropout.
         folder: where checkpoints are kept.
+        shipped: where checkpoints of published figures lie; one that fits is read instead of training.
         device: where to train and where the network is returned.
         report: receives the progress every few seconds.
         data_folder: `DATA=`, searched for pretrained weights.
@@ -99,6 +101,8 @@ def train(
     if spec.weights is not None:
         return _load_pretrained(task, name, spec, network, seed, data_folder, pretrained, device)
     file = checkpoint_path(task, name, spec.recipe, data, seed, folder)
+    if shipped is not None and (shipped / file.name).exists():
+        file = shipped / file.name
     origin: Literal["trained", "cached"] = "cached"
     if not file.exists():
         origin = "trained"

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from baselines.constant import maximum
+from msat.errors import UserError
 from msat.network import MaxPool
-from msat.pooling import GatePool, LateralInhibitionPool, SpikingPool, StepMaximumPool
+from msat.pooling import Gate, GatePool, LateralInhibitionPool, SpikingPool, StepMaximumPool
 
 PAIR = MaxPool((2,), (2,), (0,), (1,))
 
@@ -85,3 +87,9 @@ def test_windows_match_torch_unfold() -> None:
         run_pool(LateralInhibitionPool(pool), inputs).sum(0),
         F.max_pool2d(inputs.sum(0), (2, 3), ceil_mode=True),
     )
+
+
+def test_pool_rules_have_names() -> None:
+    assert maximum(pool="gate").axes.pool == Gate()
+    with pytest.raises(UserError, match="unknown max-pool rule 'gates'.*gate"):
+        maximum(pool="gates")

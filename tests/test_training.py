@@ -94,6 +94,25 @@ def test_learns_and_says_how(tmp_path: Path) -> None:
     assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
 
 
+def test_a_shipped_checkpoint_goes_before_training(tmp_path: Path) -> None:
+    _, first = fit(tmp_path / "shipped")
+    _, second = fit(tmp_path / "mine", shipped=tmp_path / "shipped")
+    assert (second.origin, second.weights) == ("cached", first.weights)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_stored_in_half_precision_is_what_is_measured(tmp_path: Path) -> None:
+    network, _ = fit(tmp_path)
+    assert all(torch.equal(value, value.half().float()) for value in network.state_dict().values() if value.dim() > 1)
+
+
+def test_short_trainings_are_gentle() -> None:
+    strong = replace(RECIPE, epochs=30, gentle=())
+    assert strong.lasting(10).augment == RECIPE.augment
+    assert strong.lasting(9).augment == ()
+    assert RECIPE.lasting(1).augment == RECIPE.augment
+
+
 def test_second_call_reads_the_checkpoint(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     trained, first = fit(tmp_path)

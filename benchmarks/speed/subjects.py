@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cells import checkpoint_folder
+from benchmarks.cells import checkpoints_of
 from benchmarks.plugins import registry
 from msat.calibration import Calibration
 from msat.checkpoints import load_checkpoint
@@ -93,9 +93,8 @@ def adapted(network: Network, inputs: Tensor, steps: int, adaptive: AdaptivePara
 
 
 def newest(spec: Spec) -> Path | None:
-    """Return the latest checkpoint of a network."""
-    files = checkpoint_folder().glob(f"{spec.task}-{spec.model}-s[0-9]*-*.safetensors")
-    return max(files, key=lambda file: file.stat().st_mtime, default=None)
+    """Return the shipped checkpoint of a network, else one that was trained here."""
+    return next(reversed(checkpoints_of(spec.task, spec.model)), None)
 
 
 def examples(spec: Spec, folder: Path | None) -> tuple[Tensor, Tensor, str]:
