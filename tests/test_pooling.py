@@ -91,5 +91,5 @@ def test_windows_match_torch_unfold() -> None:
 
 def test_pool_rules_have_names() -> None:
     assert maximum(pool="gate").axes.pool == Gate()
-    with pytest.raises(UserError, match="unknown max-pool rule 'gates'.*gate"):
+    with pytest.raises(UserError, match="unknown max-pool rule 'gates'"):
         maximum(pool="gates")
