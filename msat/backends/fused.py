@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._dynamo import maybe_mark_dynamic
 
 from msat.adaptive import AdaptiveState, AdaptiveThreshold
 from msat.backends.split import Unit
@@ -101,6 +100,8 @@ def counted(state: Any, device: torch.device) -> Any:
 
 def compiled(population: Population, currents: Tensor, state: Any) -> Scan:
     """Return the kernel for this kind of population and these layouts; it is compiled when first called."""
+    from torch._dynamo import maybe_mark_dynamic  # takes a second, which a CPU's run need not spend
+
     for tensor in tensors((currents[0], state, *parameters(population))):
         for dim in range(tensor.dim()):
             maybe_mark_dynamic(tensor, dim)
