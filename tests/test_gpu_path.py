@@ -1,12 +1,13 @@
 """What `folded` does on a GPU, on the CPU: kernels by torch.compile, recordings (their bookkeeping), weights in bf16 terms."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from baselines import constant, dcgs, msat
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
@@ -37,12 +38,14 @@ STEPS = 2
 
 
 @pytest.fixture(scope="module", name="compiler")
-def a_compiler() -> None:
-    """Skip where nothing compiles C++."""
+def a_compiler() -> Iterator[None]:
+    """Compile without vector instructions, whose search takes 20 s; skip where nothing compiles C++."""
     try:
         library()
     except NoCompiler as reason:
         pytest.skip(str(reason))
+    with inductor.patch({"cpp.vec_isa_ok": False}):
+        yield
 
 
 def neurons() -> list[Population]:

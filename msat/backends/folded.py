@@ -112,8 +112,7 @@ class FoldedSession(Session):
         if position not in self.constants:
             current = stage.stage.synapses(*(source.output()[0] for source in sources))
             current = current if stage.offset is None else current + stage.offset
-            last = self.cuda and current.dim() == 4
-            self.constants[position] = current.contiguous(memory_format=torch.channels_last) if last else current
+            self.constants[position] = self._channels_last(current)
         return self.constants[position]
 
     def _repeated(self, current: Tensor, first: int, count: int) -> Tensor:
@@ -122,7 +121,12 @@ class FoldedSession(Session):
 
     def _folded(self, position: int, outputs: Sequence[Tensor]) -> Tensor:
         stage = self.network.stages[position]
-        current = stage.stage.synapses(*(output.flatten(0, 1) for output in outputs))
+        current = stage.stage.synapses(*(self._channels_last(output.flatten(0, 1)) for output in outputs))
         if stage.offset is not None:
             current = current + stage.offset
         return current.unflatten(0, outputs[0].shape[:2])
+
+    def _channels_last(self, frames: Tensor) -> Tensor:
+        """Return frames [N, ...] in the layout of a GPU's convolutions; on a CPU, and without two dimensions, as they are."""
+        last = self.cuda and frames.dim() == 4
+        return frames.contiguous(memory_format=torch.channels_last) if last else frames

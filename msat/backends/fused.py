@@ -21,11 +21,13 @@ from msat.backends.trees import changed, tensors
 from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
 from msat.multithreshold import HybridMultiThreshold, MultiThreshold, Retracting
 from msat.neurons import Burst, Emission, IntegrateAndFire, Population, SumReadout
-from msat.pooling import GatePool, LateralInhibitionPool, StepMaximumPool
+from msat.pooling import GatePool, LateralInhibitionPool, SpikingPool, StepMaximumPool
 from msat.signed import SignedIntegrateAndFire
 
 UNROLL = 16
 """Steps in one kernel: state is read and written once in so many steps (performance.md 7)."""
+FUSED = 1024
+"""Most operations that inductor joins to one kernel: all of a chunk; with its own 64, MSAT's 16 steps fall apart."""
 PLAIN = {
     IntegrateAndFire, Unit, Burst, SignedIntegrateAndFire, MultiThreshold, Retracting, HybridMultiThreshold,
     LateralInhibitionPool, GatePool, StepMaximumPool, SumReadout, DifferentialReadout,
@@ -35,7 +37,7 @@ Scan = Callable[[Population, Tensor, Any], tuple[Emission, Any]]
 
 
 def unrollable(population: Population) -> bool:
-    """Return whether a population's steps can be compiled, and recorded: the same tensor arithmetic at every step.
+    """Return whether a population's steps can be put together, and recorded: the same tensor arithmetic at every step.
 
     Not so where a step looks at its own number or at the samples' (spike confidence); neurons that are not known here,
     such as a plugin's, run step by step.
@@ -57,6 +59,8 @@ class Later(AdaptiveThreshold):
 def scan(population: Population, currents: Tensor, state: Any, steps: int = UNROLL) -> tuple[Emission, Any]:
     """Do what `population.scan` does, `steps` steps in a kernel and what remains of the chunk step by step.
 
+    Pools run step by step: each step would be two kernels all the same, compiled anew for every shape of a map.
+
     Args:
         population: an `unrollable` one.
         currents: [T, B, ...].
@@ -64,8 +68,9 @@ def scan(population: Population, currents: Tensor, state: Any, steps: int = UNRO
         steps: steps in a kernel.
     """
     emissions = []
+    pools = isinstance(getattr(population, "inner", population), SpikingPool)
     for part in currents.split(steps):
-        run = compiled(population, part, state) if len(part) == steps else type(population).scan
+        run = type(population).scan if pools or len(part) < steps else compiled(population, part, state)
         emission, state = run(population, part, state)
         population, state = later(population), counted(state, currents.device)
         emissions.append(emission)
@@ -132,7 +137,7 @@ def signature(value: Any) -> Any:
 @cache
 def _kernel(kind: Any) -> Scan:  # noqa: ARG001
     own = FunctionType(_unrolled.__code__.replace(co_name="unrolled"), _unrolled.__globals__)
-    return cast(Scan, torch.compile(own, fullgraph=True))
+    return cast(Scan, torch.compile(own, fullgraph=True, options={"max_fusion_size": FUSED}))
 
 
 def _unrolled(population: Population, currents: Tensor, state: Any) -> tuple[Emission, Any]:
