@@ -10,6 +10,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
 from baselines import constant, dcgs, msat
+from benchmarks.bench import gpu_batch
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
 from msat.backends.base import Session
@@ -136,6 +137,21 @@ def test_recordings(method: Method, small: tuple[nn.Module, Tensor], monkeypatch
     assert len(backend.recorder.recordings) == 4 * stages  # two batch sizes, two lengths of chunks
 
 
+@pytest.mark.parametrize("terms", [0, 7])
+def test_recordings_read_each_other(
+    terms: int, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a recorded stage sends is not copied for the next one."""
+    monkeypatch.setattr(fused, "compiled", lambda *_: fused._unrolled)
+    model, inputs = small
+    network, backend = converted(constant.maximum(), model, inputs), Replaying(STEPS, terms=terms)
+    run(network, inputs, 3 * STEPS, backend, len(inputs))
+    first, second, pool, readout = backend.recorder.recordings.values()
+    assert second.inputs[0] is first.emission.output
+    assert pool.inputs[0] is second.emission.output
+    assert readout.inputs[0] is pool.emission.output
+
+
 def test_terms_of_bf16() -> None:
     weight = torch.randn(10_000) * torch.logspace(-6, 6, 10_000)
     errors = []
@@ -194,6 +210,12 @@ def test_split_traffic_is_in_activation_units(small: tuple[nn.Module, Tensor]) -
 )  # fmt: skip
 def test_choice_by_device(name: str | None, device: str, chosen: str) -> None:
     assert choose(name, device).name == chosen
+
+
+def test_batches_fill_a_gpu() -> None:
+    assert gpu_batch([276_480], 75 << 30) == 256
+    assert gpu_batch([4_000_000], 75 << 30) == 39
+    assert gpu_batch([4_000_000], 1 << 30) == 1
 
 
 def test_events_on_a_gpu_are_refused() -> None:

@@ -43,7 +43,7 @@ def unrollable(population: Population) -> bool:
     such as a plugin's, run step by step.
     """
     if isinstance(population, DifferentialNeuron | DifferentialPool):
-        return unrollable(population.inner)
+        return type(population.inner) in PLAIN
     if isinstance(population, AdaptiveThreshold):
         return type(population) in (AdaptiveThreshold, Later) and population.confidence is None
     return type(population) in PLAIN

@@ -68,7 +68,7 @@ class Recording:
         def once() -> Emission:
             emission, after = work(inputs, state)
             for kept, new in zip(tensors(state), tensors(after), strict=True):
-                if kept is not new:
+                if kept.data_ptr() != new.data_ptr():
                     kept.copy_(new)
             return emission
 

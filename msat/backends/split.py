@@ -63,6 +63,9 @@ class SpikeTraffic(DenseTraffic):
         spikes = self.emission.output
         return spikes * self.scale.view(-1, *[1] * (spikes.dim() - 3))
 
+    def spikes(self) -> Tensor:
+        return self.emission.output
+
 
 @dataclass(frozen=True, eq=False)
 class Unit(Population):
