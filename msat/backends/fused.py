@@ -107,7 +107,7 @@ def compiled(population: Population, currents: Tensor, state: Any) -> Scan:
     """Return the kernel for this kind of population and these layouts; it is compiled when first called."""
     from torch._dynamo import maybe_mark_dynamic  # takes a second, which a CPU's run need not spend
 
-    for tensor in tensors((currents[0], state, *parameters(population))):
+    for tensor in (*tensors(state), *parameters(population)):
         for dim in range(tensor.dim()):
             maybe_mark_dynamic(tensor, dim)
     for dim in range(1, currents.dim()):
