@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 
@@ -29,6 +29,10 @@ FRAME_VALUES = 500_000
 """Most values of a batch's largest layer in one step: a chunk of steps of all layers then stays below a gigabyte."""
 LEAST_BATCH = 4
 """Fewest inputs in a batch, so that several cores have work."""
+GPU_BATCH = 256
+"""Most inputs in a batch on a GPU: in chunks of 16 steps 4,096 frames, which hide the launches of their kernels."""
+GPU_BYTES = 512
+"""Room for one neuron on a GPU: a chunk of its outputs takes 64 bytes; currents, pools' windows and states come beside."""
 SELECTION_SEED = 20230323
 CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not augmented"
 
@@ -161,8 +165,22 @@ class Bench:
         sizes = [math.prod(shape) for shape in arranged.shapes()]
         # A population that looks ahead is run over all steps in one chunk.
         whole = isinstance(network, SpikingNetwork) and any(stage.population.window for stage in network.stages)
+        device = torch.device(self.setting.options.device)
+        if device.type == "cuda":
+            return gpu_batch(sizes, free_memory(device) // (max(1, steps // 16) if whole else 1))
         frames = FRAME_VALUES // max(sizes) // (max(1, steps // 8) if whole else 1)
         return max(1, min(256, STATE_VALUES // sum(sizes), max(frames, LEAST_BATCH)))
+
+
+def gpu_batch(sizes: Sequence[int], free: int) -> int:
+    """Return how many inputs of a network with stages of these sizes to simulate at once in `free` bytes of a GPU."""
+    return max(1, min(GPU_BATCH, free // (GPU_BYTES * sum(sizes))))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU that are free, or held by PyTorch but not in use."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @lru_cache(maxsize=1)
@@ -175,6 +193,8 @@ def open_bench(setting: Setting, report: Report | None = None) -> Bench:
     """
     started = time.perf_counter()
     options = setting.options
+    # On a GPU PyTorch rounds the factors of convolutions to 11 bits (TF32); the ANN's answers shall be fp32's everywhere.
+    torch.backends.cudnn.allow_tf32 = False
     task, spec = setting.resolve()
     data = load_data(options, setting.task)
     if not len(data.test) or not len(data.train):

@@ -26,7 +26,8 @@ class Options:
     profile: Profile = "sample"
     data: Path | None = None
     device: str = "cpu"
-    backend: str = "events"
+    backend: str | None = None
+    """None: the fastest on the device."""
     steps: int | None = None
     limit: int | None = None
     epochs: int | None = None

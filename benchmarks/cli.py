@@ -49,7 +49,10 @@ def run_command(
     seed: Annotated[int, typer.Option(help="Base seed.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Train so long instead of the recipe's epochs.")] = None,
     calibration: Annotated[int | None, typer.Option(help="Calibration inputs (512; sample: 128).")] = None,
-    backend: Annotated[str, typer.Option(help="Simulation backend: events, folded or step.")] = "events",
+    backend: Annotated[
+        str | None,
+        typer.Option(help="events (default on a CPU), folded (default on a GPU), folded-bf16x2 or step."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="Where cells run.")] = "local",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.")] = None,
     plugin: Plugins = None,

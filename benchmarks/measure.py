@@ -68,7 +68,8 @@ def measure(bench: Bench, method: Method, steps: int, seed: int, watch: Stopwatc
 
 
 def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], watch: Stopwatch) -> Run:
-    backend = choose(bench.setting.options.backend)
+    options = bench.setting.options
+    backend = choose(options.backend, options.device)
     with watch.phase("convert"):
         network = convert(method, Calibration(bench.network, bench.calibration, steps, seed, bench.spec.adaptive))
     accuracy = Accuracy(bench.data.test.labels, bench.answers, steps)

@@ -31,6 +31,7 @@ from benchmarks.records import (
     read_record,
     write,
 )
+from msat.backends import choose
 from msat.errors import Skip, UserError
 from msat.method import Method, MethodFactory
 from msat.training import Report
@@ -182,7 +183,7 @@ def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
         seconds={phase: round(value, 3) for phase, value in watch.seconds.items()},
         peak_memory=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         versions=provenance.versions(), device=f"{device} ({name})", threads=torch.get_num_threads(),
-        backend=setting.options.backend, commit=head, dirty=dirty,
+        backend=choose(setting.options.backend, device).name, commit=head, dirty=dirty,
     )  # fmt: skip
 
 

@@ -70,7 +70,6 @@ def run(
 
 def check_machine(options: Options, engine: str, threads: int | None) -> None:
     """Refuse an unknown backend, engine or device before any work."""
-    choose(options.backend)
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if threads is not None and threads < 1:
@@ -80,6 +79,7 @@ def check_machine(options: Options, engine: str, threads: int | None) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(f"device '{options.device}' cannot be used ({reason}); use DEVICE=cpu.") from error
+    choose(options.backend, options.device)
 
 
 def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: Tally) -> None:

@@ -72,7 +72,8 @@ class Activity(Observer):
     def __init__(self, fan_out: dict[int, Tensor], steps: int) -> None:
         self.fan_out = fan_out
         self.steps = checkpoints(steps)
-        self.totals = {p: torch.zeros(3, steps, dtype=torch.float64) for p in fan_out}
+        # On the network's device: fetching numbers at every chunk would make a GPU wait.
+        self.totals = {p: torch.zeros(3, steps, dtype=torch.float64, device=w.device) for p, w in fan_out.items()}
 
     def see(self, chunk: Chunk) -> None:
         weight = self.fan_out.get(chunk.position)
@@ -81,11 +82,11 @@ class Activity(Observer):
         spikes, _ = chunk.traffic.weighted(torch.ones_like(weight))
         counts, events = chunk.traffic.weighted(weight)
         steps = slice(chunk.first, chunk.first + len(spikes))
-        self.totals[chunk.position][:, steps] += torch.stack([spikes, events, counts]).cpu()
+        self.totals[chunk.position][:, steps] += torch.stack([spikes, events, counts])
 
     def sites(self) -> dict[int, SiteActivity]:
         """Return the cumulative counts at each checkpoint step, by stage position."""
-        picked = torch.tensor(self.steps) - 1
+        picked = [step - 1 for step in self.steps]
         rows = {p: total.cumsum(1)[:, picked].round().long().tolist() for p, total in self.totals.items()}
         return {p: SiteActivity(*row) for p, row in rows.items()}
 

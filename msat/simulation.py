@@ -85,5 +85,5 @@ def chunks(steps: int, size: int) -> Iterator[tuple[int, int]]:
 
 def tensor_batches(inputs: Tensor, size: int) -> Iterator[Batch]:
     """Cut prepared inputs [N, ...] into batches numbered from 0; the last may be smaller."""
-    numbers = torch.arange(len(inputs))
+    numbers = torch.arange(len(inputs), device=inputs.device)
     return zip(inputs.split(size), numbers.split(size), strict=True)

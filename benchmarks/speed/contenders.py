@@ -52,10 +52,15 @@ def works(subject: Subject, neuron: str, steps: int) -> dict[str, tuple[Work, in
         for name, (backend, count) in ours.items()
     }
     timed["ann"] = (partial(forward, subject.module, inputs), 2 * len(inputs))
-    if neuron == "IF" and has_spikingjelly():
-        for mode, label in (("s", "spikingjelly single"), ("m", "spikingjelly multi")):
-            work = partial(spikingjelly, spikingjelly_network(subject, network, mode), inputs, mode)
-            timed[label] = (work, LOOP_STEPS * len(inputs))
+    return timed | (jelly_works(subject, network, inputs) if neuron == "IF" else {})
+
+
+def jelly_works(subject: Subject, network: SpikingNetwork, inputs: Tensor) -> dict[str, tuple[Work, int]]:
+    """Return SpikingJelly's two loops over a network of integrate-and-fire neurons; none where it is not installed."""
+    timed: dict[str, tuple[Work, int]] = {}
+    for mode, label in (("s", "spikingjelly single"), ("m", "spikingjelly multi")) if has_spikingjelly() else ():
+        work = partial(spikingjelly, spikingjelly_network(subject, network, mode), inputs, mode)
+        timed[label] = (work, LOOP_STEPS * len(inputs))
     return timed
 
 

@@ -52,11 +52,11 @@ class DenseTraffic(Traffic):
     @cached_property
     def _batch_sums(self) -> tuple[Tensor, Tensor]:
         """Spikes and events of each neuron at each step over the batch: float64 [T, neurons], whole numbers."""
-        spikes = self.spikes()
-        total = spikes.abs().sum(1).flatten(1).double()
-        if self.emission.events is None:
+        output, spikes = self.emission
+        if spikes is None:
+            total = (output != 0).sum(1).flatten(1).double()
             return total, total
-        return total, (spikes != 0).sum(1).flatten(1).double()
+        return spikes.abs().sum(1).flatten(1).double(), (spikes != 0).sum(1).flatten(1).double()
 
 
 class Session(ABC):
