@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from baselines import constant, dcgs, msat
+from baselines import calibration, constant, dcgs, msat
 from benchmarks.bench import gpu_batch
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
@@ -165,11 +165,14 @@ def test_terms_of_bf16() -> None:
     assert errors[2] <= 2**-24
 
 
+@pytest.mark.parametrize(
+    "method", [constant.maximum(), calibration.calibration_light(per="channel")], ids=["layer", "channel"]
+)
 @pytest.mark.parametrize("network", ["small", "averages"])
-def test_split_weights_equal_steps(network: str, small: tuple[nn.Module, Tensor]) -> None:
+def test_split_weights_equal_steps(network: str, method: Method, small: tuple[nn.Module, Tensor]) -> None:
     """With as many terms as float64 needs: grouped convolutions, shortcuts, max- and average pools, linear layers."""
     model, inputs = small if network == "small" else averages()
-    spiking = converted(constant.maximum(), model.double(), inputs.double())
+    spiking = converted(method, model.double(), inputs.double())
     split = Split(spiking, 7)
     pools = [p for p in range(len(spiking.stages)) if split.pools(p)]
     assert [*split.synapses, *pools] == ([1, 3, 2] if network == "small" else [1, 2, 3])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from msat.backends.base import DenseTraffic
 from msat.backends.events_dense import Dense
 from msat.backends.events_lists import channels_first
+from msat.backends.events_pack import with_batch
 from msat.backends.events_plan import Chain, Expression, Unmatched, plan
 from msat.network import SpikingNetwork, SpikingStage
 from msat.neurons import Emission, IntegrateAndFire, Population
@@ -119,7 +120,8 @@ class SplitSynapses:
             for term in split_bf16(layer.weight.detach() * value[:, :, None, None], terms):
                 chains.append(replace(chain, convolution=replace(layer, weight=term)))
         self.shortcuts = any(chain.convolution is None for chain in expression.chains)
-        self.dense = Dense(Expression(tuple(chains), expression.bias), stage.offset)
+        offset = None if stage.offset is None else with_batch(stage.offset, len(shape))
+        self.dense = Dense(Expression(tuple(chains), expression.bias), offset)
         self.scales, self.shape = scales, shape
 
     def __call__(self, spikes: Sequence[Tensor]) -> Tensor:
@@ -173,10 +175,10 @@ def binary(population: Population, shape: tuple[int, ...]) -> Tensor | None:
     """Return the value of a spike by channel [C] of integrate-and-fire neurons; None for others, and if neurons differ."""
     if type(population) is not IntegrateAndFire:
         return None
-    theta = population.threshold
-    if theta.numel() > 1 and theta.shape[1:] != (shape[0], *[1] * (len(shape) - 1)):
+    theta = with_batch(population.threshold.detach(), len(shape))
+    if any(n > 1 for n in theta.shape[2:]):
         return None
-    return theta.detach().reshape(-1).expand(shape[0])
+    return theta.reshape(-1).expand(shape[0])
 
 
 def _map(spikes: Tensor) -> Tensor:
