@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPEED := $(VENV)/.speed
 FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods $(METHODS)) \
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) \
@@ -40,8 +41,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-speed: $(READY)
-	@$(BIN)/python -m benchmarks.speed
+$(SPEED): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[speed]'
+	@touch $@
+
+speed: $(SPEED)
+	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
