@@ -94,3 +94,4 @@ def test_texts():
     assert percent([90, 92, 94], 100) == "92.0 ± 2.0"
     assert [steps([4]), steps([4, 8]), steps([4, None]), steps([])] == ["4", "6 (4–8)", "–", "–"]
     assert [number(0), number(12.345), number(12345), number(3.2e-5)] == ["0", "12.3", "12.3 k", "3.20e-05"]
+    assert [number(999.6), number(110, 2), number(1e5, 1), number(0.47)] == ["1.00 k", "110", "100 k", "0.470"]
