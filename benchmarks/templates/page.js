@@ -22,8 +22,9 @@ function compare(a, b, column) {
 }
 
 function missing(row, column) {
-  const text = row.cells[column].textContent.trim();
-  return text === "–" || text === "" || /^(failed|skipped)/.test(text);
+  const cell = row.cells[column];
+  if (cell.classList.contains("number")) return cell.dataset.value === undefined; // says why there is no number
+  return ["", "–"].includes(cell.textContent.trim()) && !cell.firstElementChild;
 }
 
 function sortBy(table, column) {
@@ -49,6 +50,11 @@ function filterTable(article, network, text) {
     row.hidden = !(fits && row.cells[method].textContent.toLowerCase().includes(text));
     shown += !row.hidden;
   }
+  const filled = rowsOf(table).filter((row) => !row.hidden);
+  [...table.tHead.rows[0].cells].forEach((head, column) => { // networks have different numbers of sites
+    const empty = filled.length > 0 && filled.every((row) => row.cells[column].childNodes.length === 0);
+    [head, ...rowsOf(table).map((row) => row.cells[column])].forEach((cell) => cell.classList.toggle("empty", empty));
+  });
   article.querySelector(".count").textContent = `${shown} of ${table.tBodies[0].rows.length} rows`;
 }
 
@@ -59,7 +65,7 @@ function quote(text) {
 
 function csvOf(table) {
   const rows = [table.tHead.rows[0], ...rowsOf(table).filter((row) => !row.hidden)];
-  return rows.map((row) => [...row.cells].map((cell) => quote(cell.textContent.trim())).join(",")).join("\r\n") + "\r\n";
+  return rows.map((row) => [...row.cells].filter((cell) => !cell.classList.contains("empty")).map((cell) => quote(cell.textContent.trim())).join(",")).join("\r\n") + "\r\n";
 }
 
 function download(article) {
@@ -165,6 +171,8 @@ function start(section) {
   for (const article of articles) {
     const table = article.querySelector("table");
     article.querySelector(".csv").addEventListener("click", () => download(article));
+    const method = columnOf(table, "Method"); // stays in sight when the table is scrolled sideways
+    [...table.rows].forEach((row) => row.cells[method].classList.add("method"));
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
       if (rowsOf(table).some((row) => row.cells[column].dataset.value !== undefined)) {
         [cell, ...rowsOf(table).map((row) => row.cells[column])].forEach((one) => one.classList.add("number"));
