@@ -1,5 +1,6 @@
 """Ranks and comparisons against numbers worked out by hand."""
 
+import subprocess
 from math import comb
 from pathlib import Path
 
@@ -128,9 +129,57 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
     assert line[-5:-3] == ["40", "0"]
     files = [str(tmp_path / "sample" / "clouds" / "mlp" / f"{name}.json") for name in "ab"]
     assert compare(*files, tmp_path) == text
-    assert "63" not in compare(str(tmp_path), str(tmp_path), tmp_path).split("A - B")[1].split("\n")[2]
+    assert compare(str(tmp_path), str(tmp_path), tmp_path) == (
+        "2 pairs, 2 of them with the same answers and events at every step; only in A: 0, only in B: 0."
+    )
     with pytest.raises(UserError, match="unknown method with a done record 'c'"):
         compare("a", "c", tmp_path)
+
+
+def test_compare_says_where_each_wins(tmp_path: Path):
+    for folder, right in (("one", {"a": 60, "b": 20, "c": 30}), ("two", {"a": 20, "b": 60})):
+        for name, number in right.items():
+            write(with_bits(name, number, 64), tmp_path / folder / f"{name}.json")
+    text = compare(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path)
+    assert "2 pairs, 0 of them with the same answers and events at every step; only in A: 1, only in B: 0." in text
+    assert "A better on 1, B on 1, no difference shown on 0." in text
+    assert text.count("test inputs, ANN") == 2
+    with pytest.raises(UserError, match="not the same kind"):
+        compare(str(tmp_path / "one"), "a", tmp_path)
+    other = make_record("a", tested=64, weights="other", correct=[4] * 4)
+    write(other, tmp_path / "three" / "a.json")
+    assert "ANNs of different weights" in compare(str(tmp_path / "one"), str(tmp_path / "three"), tmp_path)
+
+
+def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "results" / "sample" / "clouds" / "mlp"
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message=none")
+    for right in (60, 20):
+        write(with_bits("a", right, 64), folder / "a.json")
+        git("add", ".")
+        git("commit", "--quiet", "--message=records")
+    text = compare("HEAD~1", "HEAD", Path("results"))
+    (line,) = [line.split() for line in text.splitlines() if line.startswith("4 ")]
+    assert (line[1:3], line[-1]) == (["93.8", "31"], "A")
+    assert compare("HEAD", "results", Path("results")).startswith("1 pairs, 1 of them with the same answers")
+    with pytest.raises(UserError, match="'HEAD~2' holds no done record"):
+        compare("HEAD~2", "HEAD", Path("results"))
+    with pytest.raises(UserError, match="unknown method with a done record 'HEAD~7'"):
+        compare("HEAD~7", "HEAD", Path("results"))
+
+
+def test_a_method_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, right in (("a", 60), ("b", 20)):
+        write(with_bits(name, right, 64), tmp_path / "results" / "sample" / "clouds" / "mlp" / f"{name}.json")
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "McNemar" in compare("a", "b", Path("results"))
 
 
 def test_compare_and_costs_on_the_command_line(tmp_path: Path):
