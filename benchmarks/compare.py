@@ -229,7 +229,7 @@ def _totals(a: Record, b: Record) -> str:
         rows.append(
             [
                 name, md.steps([found]), str(result.real_latency[-1]), agree, md.number(sum(counts.events.values())),
-                f"{energy.paper(counts, cost).total / whole:.3f}", f"{energy.strict(counts, cost).total / whole:.3f}",
+                md.number(energy.paper(counts, cost).total / whole), md.number(energy.strict(counts, cost).total / whole),
             ]
         )  # fmt: skip
     heads = ["", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events",

@@ -42,10 +42,10 @@ def _numbers(means: Mapping[str, float]) -> list[str]:
         md.number(means["neuron_operations"]),
         md.number(_micro(means["paper_pj"])),
         _split(means, "paper_first_pj", "paper_synapses_pj"),
-        f"{means['paper_ratio']:.3f}",
+        md.number(means["paper_ratio"]),
         md.number(_micro(means["strict_pj"])),
         _split(means, "strict_first_pj", "strict_synapses_pj", "strict_neurons_pj"),
-        f"{means['strict_ratio']:.3f}",
+        md.number(means["strict_ratio"]),
     ]
 
 

@@ -171,7 +171,7 @@ def confidence(part: Section) -> list[str]:
         numbers = [site_numbers(sites(r)[-1], at) for r in row.results]
         rows.append(
             [
-                md.escape(part.name(row)), str(step), f"{mean(n['ans'] for n in numbers):.2f}",
+                md.escape(part.name(row)), str(step), md.number(mean(n["ans"] for n in numbers)),
                 f"{mean(n['confidence'] for n in numbers):.3f}", md.percent(right, row.first.inputs.tested),
             ]
         )  # fmt: skip
@@ -212,7 +212,7 @@ def _sin_row(part: Section, row: Row, width: int) -> list[str]:
         name,
         str(steps[index]),
         *(f"{100 * ratio:.1f}" for ratio in site_means(row, index, "sin_ratio")),
-        f"{site_means(row, index, 'ans')[-1]:.2f}",
+        md.number(site_means(row, index, "ans")[-1]),
         f"{errors.index(max(errors)) + 1} ({md.number(max(errors), 2)})",
     ]
 
@@ -227,7 +227,9 @@ def notes(part: Section) -> list[str]:
         extra += [f"{len(row.records)} seeds"] if method.stochastic else []
         extra += [] if method.causal else ["looks ahead"]
         tail = f" ({', '.join(extra)})" if extra else ""
-        remark = f" Reconstruction: {md.escape(method.reconstruction)}" if method.reconstruction else ""
+        parameters = ", ".join(f"{name} = {value}" for name, value in row.first.cell.parameters.items())
+        remark = f" Parameters: {md.escape(parameters)}." if parameters else ""
+        remark += f" Reconstruction: {md.escape(method.reconstruction)}" if method.reconstruction else ""
         found[row.label] = (
             f"- **{md.escape(row.label)}**: {md.escape(method.title)}. {md.escape(method.source)}{tail}.{remark}"
         )

@@ -107,13 +107,16 @@ function tooltip(item) {
   return `${item.dataset.label}: ${item.parsed.y} % at step ${item.raw.step}, ${short(item.raw.events)} events`;
 }
 
-function axes(axis) {
+const DECADES = 4; // of synaptic events that are shown: fewer never gave an answer better than a guess
+
+function axes(axis, most) {
   const [ink, line] = [css("--soft"), css("--line")];
   const title = (text) => ({ display: true, text, color: ink });
   const tick = (value) => (axis === 0 ? (Number.isInteger(Math.log2(value)) ? value : "") : short(value));
   return {
     x: {
       type: "logarithmic",
+      min: axis === 0 ? undefined : most / 10 ** DECADES,
       title: title(axis === 0 ? "time step" : "synaptic events of one inference"),
       grid: { color: line },
       ticks: { color: ink, callback: tick, maxRotation: 0, autoSkipPadding: 12 },
@@ -147,7 +150,7 @@ function draw(section, chart) {
       animation: false,
       maintainAspectRatio: false,
       interaction: { mode: "nearest", intersect: false, axis: "xy" },
-      scales: axes(axis),
+      scales: axes(axis, ends[1]),
       plugins: {
         legend: { position: "bottom", labels: { color: css("--ink"), boxWidth: 26, boxHeight: 1, filter: (item, data) => data.datasets[item.datasetIndex].front } },
         tooltip: { callbacks: { title: () => "", label: tooltip } },
