@@ -102,7 +102,7 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
         return Side(_done(read_records(path)[0], wanted), many=True)
     committed = records_at(text, results)
     if committed is None:
-        raise unknown_name("method with a done record", text, labels)
+        raise unknown_name("method with a done record, folder or commit", text, labels)
     return Side(_done(committed, wanted), many=True)
 
 

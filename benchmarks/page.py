@@ -99,6 +99,9 @@ def header(part: Section) -> str:
         f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
         f"- Code: {_commits(records)}",
     ]
+    if first.cell.adaptive:
+        values = ", ".join(f"{name} = {value:g}" for name, value in first.cell.adaptive.items())
+        lines.append(f"- Adaptive thresholds (Table 2 of the paper): {md.escape(values)}")
     return "\n".join(lines)
 
 

@@ -96,6 +96,12 @@ def test_mean_ranks_are_only_among_methods_that_share_networks():
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["–", "1 · 93.8", "not run", "not run"]
 
 
+def test_of_a_network_measured_twice_the_smaller_part_is_named_and_not_ranked():
+    text, _ = leaderboard([with_bits("a", 60, 64), with_bits("b", 50, 64), with_bits("a", 30, 32)])
+    assert "- clouds mlp, weights abc, 32 test inputs, 1 methods" in text
+    assert text.count("| a ") == len(VIEWS)
+
+
 def test_all_networks_come_first_and_fewer_where_methods_are_missing():
     sizes = [[len(net.rows) for net in nets] for nets in shared(nets_of("abcdefg", "abcdefg", "ab"))]
     assert sizes == [[7, 7, 2], [7, 7]]
@@ -132,7 +138,7 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
     assert compare(str(tmp_path), str(tmp_path), tmp_path) == (
         "2 pairs, 2 of them with the same answers and events at every step; only in A: 0, only in B: 0."
     )
-    with pytest.raises(UserError, match="unknown method with a done record 'c'"):
+    with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'c'"):
         compare("a", "c", tmp_path)
 
 
@@ -170,7 +176,7 @@ def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytes
     assert compare("HEAD", "results", Path("results")).startswith("1 pairs, 1 of them with the same answers")
     with pytest.raises(UserError, match="'HEAD~2' holds no done record"):
         compare("HEAD~2", "HEAD", Path("results"))
-    with pytest.raises(UserError, match="unknown method with a done record 'HEAD~7'"):
+    with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'HEAD~7'"):
         compare("HEAD~7", "HEAD", Path("results"))
 
 
