@@ -157,15 +157,39 @@ VIEWS = (
 
 
 @dataclass(frozen=True)
+class Means:
+    """Mean ranks of the methods that have a record on every network of a set, among themselves."""
+
+    networks: tuple[Section, ...]
+    means: dict[str, float]
+    """Mean over tasks of the mean over a task's networks, best first; smaller is better."""
+
+    @property
+    def tasks(self) -> int:
+        return len({net.task for net in self.networks})
+
+
+@dataclass(frozen=True)
 class Board:
-    """Mean ranks in one view: smaller is better."""
+    """Ranks in one view: smaller is better."""
 
     view: View
     networks: tuple[Section, ...]
     ranks: dict[str, dict[int, tuple[float, str]]]
-    """By method, by position of the network: (rank, printed number)."""
-    means: dict[str, float]
-    """Mean over tasks of the mean over a task's networks, best first."""
+    """By method, by position of the network: (rank among all methods that were run there, printed number)."""
+    sets: tuple[Means, ...]
+    """Mean ranks on the sets of networks that share methods; none for a single network."""
+
+    @property
+    def order(self) -> list[str]:
+        """All methods: those with a mean rank first, then those on more networks, then those ahead of more others."""
+        return sorted(self.ranks, key=self._place)
+
+    def _place(self, label: str) -> tuple[tuple[float, ...], int, float, str]:
+        found = self.ranks[label]
+        sizes = {index: sum(index in ranks for ranks in self.ranks.values()) for index in found}
+        ahead = mean(rank / sizes[index] for index, (rank, _) in found.items())
+        return tuple(m.means.get(label, float("inf")) for m in self.sets), -len(found), ahead, label
 
 
 def networks(parts: Sequence[Section]) -> list[Section]:
@@ -193,30 +217,42 @@ def complete(parts: Sequence[Section]) -> list[str]:
     return sorted(set.intersection(*sets)) if sets else []
 
 
-def comparable(parts: Sequence[Section]) -> list[Section]:
-    """Return the networks to rank on: all, unless leaving some out makes more methods comparable.
+def shared(parts: Sequence[Section]) -> list[list[Section]]:
+    """Return the sets of networks to take mean ranks on, each of two or more networks that share two or more methods.
 
-    Networks are dropped one by one as long as (networks x methods that all of them share) grows.
+    Ranks among different methods cannot be averaged: the fifth of nine is not the fifth of forty. So there is one set of
+    all networks, and, where methods are missing on some, a smaller one: networks are dropped one by one, and that set
+    is taken where (networks x methods that all of them share) is largest.
     """
-    kept = best = list(parts)
-    while len(kept) > 1:
+    everything = kept = best = list(parts)
+    while len(kept) > 2:
         fewer = [kept[:k] + kept[k + 1 :] for k in range(len(kept))]
         kept = max(fewer, key=lambda nets: len(complete(nets)))
         if len(kept) * len(complete(kept)) > len(best) * len(complete(best)):
             best = kept
-    return best
+    sets = [everything] if len(best) == len(everything) else [everything, best]
+    return [nets for nets in sets if len(nets) > 1 and len(complete(nets)) > 1]
 
 
 def board(view: View, parts: Sequence[Section]) -> Board:
-    """Return the ranks of the methods that were run on every network."""
-    labels = complete(parts)
-    ranks: dict[str, dict[int, tuple[float, str]]] = {label: {} for label in labels}
+    """Return the ranks on every network, and the mean ranks of the methods that share networks."""
+    ranks: dict[str, dict[int, tuple[float, str]]] = {}
     for index, part in enumerate(parts):
-        rows = ranked_rows(part)
-        for standing, rank in rank_network(view, [rows[label] for label in labels], part):
-            ranks[standing.row.label][index] = (rank, standing.text)
-    means = {label: _mean_over_tasks(found, parts) for label, found in ranks.items()}
-    return Board(view, tuple(parts), ranks, dict(sorted(means.items(), key=lambda item: (item[1], item[0]))))
+        for standing, rank in rank_network(view, list(ranked_rows(part).values()), part):
+            ranks.setdefault(standing.row.label, {})[index] = (rank, standing.text)
+    return Board(view, tuple(parts), ranks, tuple(mean_ranks(view, nets) for nets in shared(parts)))
+
+
+def mean_ranks(view: View, nets: Sequence[Section]) -> Means:
+    """Return the mean ranks of the methods that have a record on every one of some networks, ranked among themselves."""
+    labels = complete(nets)
+    found: dict[str, dict[str, list[float]]] = {label: {} for label in labels}
+    for net in nets:
+        rows = ranked_rows(net)
+        for standing, rank in rank_network(view, [rows[label] for label in labels], net):
+            found[standing.row.label].setdefault(net.task, []).append(rank)
+    means = {label: mean(mean(ranks) for ranks in tasks.values()) for label, tasks in found.items()}
+    return Means(tuple(nets), dict(sorted(means.items(), key=lambda item: (item[1], item[0]))))
 
 
 def rank_network(view: View, rows: Sequence[Row], part: Section) -> list[tuple[Standing, float]]:
@@ -231,13 +267,6 @@ def rank_network(view: View, rows: Sequence[Row], part: Section) -> list[tuple[S
         size = next((n for n, p in enumerate(values[leader, leader + 1 :], 1) if p < ALPHA), len(standings) - leader)
         ranks += [leader + (size + 1) / 2] * size
     return list(zip(standings, ranks, strict=True))
-
-
-def _mean_over_tasks(found: dict[int, tuple[float, str]], parts: Sequence[Section]) -> float:
-    tasks: dict[str, list[float]] = {}
-    for index, (rank, _) in found.items():
-        tasks.setdefault(parts[index].task, []).append(rank)
-    return mean(mean(ranks) for ranks in tasks.values())
 
 
 def by_kind(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:

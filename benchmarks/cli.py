@@ -91,14 +91,14 @@ def report_command(
 
 @app.command("compare")
 def compare_command(
-    first: Annotated[str, typer.Argument(metavar="A", help="A method, a record, or a results folder.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A method, a record, a results folder, or a commit.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The same kind of thing.")],
     task: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
     model: Annotated[str | None, typer.Option(help="Only these networks.")] = None,
     profile: Annotated[str | None, typer.Option(help="Only `sample` or `full`.")] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Show two methods, records or result folders side by side on the same test inputs."""
+    """Show two methods, records, result folders or commits (their committed records) side by side on the same test inputs."""
     from benchmarks.compare import compare
 
     typer.echo(compare(first, second, results, task, model, profile))

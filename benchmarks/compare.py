@@ -1,15 +1,19 @@
-"""Two methods, records or result folders side by side on the same test inputs: differences, intervals, who wins where."""
+"""Two methods, records, result folders or commits side by side on the same test inputs: differences, intervals, who wins."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import markdown as md
 from benchmarks.cells import label, names
-from benchmarks.pairs import ALPHA, bit_rows, difference, mcnemar, only
+from benchmarks.history import records_at
+from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, Result, read_record, read_records
 from benchmarks.statistics import decimals, needed, settled
-from benchmarks.tables import ENERGY_EPSILON
+from benchmarks.tables import ENERGY_EPSILON, energy_counts
+from msat import energy
 from msat.errors import UserError, unknown_name
 
 Key = tuple[object, ...]
@@ -19,10 +23,22 @@ Key = tuple[object, ...]
 class Side:
     """One of the two things that are compared."""
 
-    name: str
     records: Sequence[Record]
-    kind: str
-    """method, record or folder: folders are paired cell by cell, the others network by network."""
+    many: bool
+    """A folder or a commit: paired cell by cell. Otherwise a method or a record: paired network by network."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What two records have right of the same inputs at one step."""
+
+    step: int
+    right: tuple[int, int]
+    only: tuple[int, int]
+    """Inputs that only A, and that only B has right."""
+    total: int
+    p: float
+    """Of the exact McNemar test, two-sided."""
 
 
 def compare(
@@ -33,26 +49,41 @@ def compare(
     model: str | None = None,
     profile: str | None = None,
 ) -> str:
-    """Return the comparison as text.
+    """Return the comparison as text: a summary where there are several pairs, then each pair that differs.
 
     Raises:
-        UserError: a side is unknown, or the two share no network with the same test inputs.
+        UserError: a side is unknown, the two are of different kinds, or they share no network with the same test inputs.
     """
     wanted = _filter(task, model, profile)
     a, b = (side(text, results, wanted) for text in (first, second))
-    key = _cell_key if a.kind == b.kind == "folder" else _network_key
-    theirs = _first_seeds(b.records, key)
-    pairs = [(r, theirs[k]) for k, r in _first_seeds(a.records, key).items() if k in theirs]
+    for text, found in ((first, a), (second, b)):
+        if not found.records:
+            raise UserError(f"'{text}' holds no done record of this version that was asked for.")
+    if a.many != b.many:
+        raise UserError(
+            f"'{first}' and '{second}' are not the same kind of thing; compare folders or commits with each other, and"
+            " methods or records with each other."
+        )
+    key = _cell_key if a.many else _network_key
+    ours, theirs = _first_seeds(a.records, key), _first_seeds(b.records, key)
+    pairs = [(record, theirs[k]) for k, record in ours.items() if k in theirs]
     if not pairs:
         raise UserError(
-            f"'{first}' and '{second}' share no network with the same weights, test inputs and T; run both with the same"
-            " LIMIT and STEPS."
+            f"'{first}' and '{second}' share no network with the same weights and test inputs; run both with the same"
+            " LIMIT."
         )
-    return "\n\n".join(block for one, other in pairs for block in blocks(one, other))
+    if len(pairs) == 1 and not a.many:
+        return "\n\n".join(blocks(*pairs[0]))
+    different = [(one, other) for one, other in pairs if _differ(one, other)]
+    counts = f"{len(pairs)} pairs, {len(pairs) - len(different)} of them with the same answers and events at every step"
+    alone = f"; only in A: {len(ours) - len(pairs)}, only in B: {len(theirs) - len(pairs)}." if a.many else "."
+    return "\n\n".join(
+        [counts + alone, *(summary(different) if different else []), *(b for pair in different for b in blocks(*pair))]
+    )
 
 
 def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
-    """Return what a text names: a record's file, a folder of records, or a method's label.
+    """Return what a text names: a record's file, a method's label, a folder of records, or a commit that has records.
 
     Raises:
         UserError: it names nothing.
@@ -62,14 +93,21 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
         record = read_record(path)
         if record is None or record.result is None:
             raise UserError(f"{path} is not a done record of this version; run its cell with `msat-bench run`.")
-        return Side(text, [record], "record")
-    known = [r for r in read_records(path if path.is_dir() else results)[0] if r.result is not None and wanted(r)]
-    if path.is_dir():
-        return Side(text, known, "folder")
+        return Side([record], many=False)
+    known = _done(read_records(results)[0], wanted)
     labels = sorted({_label(record) for record in known})
-    if text not in labels:
-        raise unknown_name("method with a done record", text, labels)
-    return Side(text, [record for record in known if _label(record) == text], "method")
+    if text in labels:
+        return Side([record for record in known if _label(record) == text], many=False)
+    if path.is_dir():
+        return Side(_done(read_records(path)[0], wanted), many=True)
+    committed = records_at(text, results)
+    if committed is None:
+        raise unknown_name("method with a done record, folder or commit", text, labels)
+    return Side(_done(committed, wanted), many=True)
+
+
+def _done(records: Sequence[Record], wanted: Callable[[Record], bool]) -> list[Record]:
+    return [record for record in records if record.result is not None and wanted(record)]
 
 
 def _filter(task: str | None, model: str | None, profile: str | None) -> Callable[[Record], bool]:
@@ -82,20 +120,23 @@ def _label(record: Record) -> str:
 
 
 def _network_key(record: Record) -> Key:
-    cell = record.cell
-    return (cell.profile, cell.task, cell.model, record.data.fingerprint, record.ann.weights, record.inputs.tested,
-            record.inputs.selection, cell.steps)  # fmt: skip
+    return (*_inputs(record), record.ann.weights)
 
 
 def _cell_key(record: Record) -> Key:
+    """Return what a cell is called, whatever weights it was measured on: the networks may have been trained anew."""
+    return (*_inputs(record), _label(record), record.cell.steps, record.cell.seed)
+
+
+def _inputs(record: Record) -> Key:
     cell = record.cell
-    return (cell.profile, cell.task, cell.model, record.data.fingerprint, record.inputs.tested, _label(record), cell.steps,
-            cell.seed)  # fmt: skip
+    return (cell.profile, cell.task, cell.model, record.data.fingerprint, record.inputs.tested, record.inputs.selection)
 
 
 def _first_seeds(records: Sequence[Record], key: Callable[[Record], Key]) -> dict[Key, Record]:
+    """Return one record for each key: of several, the one with the largest T, then of the first seed."""
     found: dict[Key, Record] = {}
-    for record in sorted(records, key=lambda record: (_where(record), record.cell.seed)):
+    for record in sorted(records, key=lambda record: (_where(record), -record.cell.steps, record.cell.seed)):
         found.setdefault(key(record), record)
     return found
 
@@ -104,46 +145,93 @@ def _where(record: Record) -> str:
     return f"{record.cell.profile} {record.cell.task} {record.cell.model}"
 
 
-def blocks(a: Record, b: Record) -> list[str]:
-    """Return the text blocks of one pair of records on one network."""
+def _both(a: Record, b: Record) -> tuple[Result, Result]:
     assert a.result is not None
     assert b.result is not None
-    total = a.inputs.tested
-    heads = [_name(record) for record in (a, b)]
-    title = (
-        f"{_where(a)}, {total:,} test inputs, ANN {md.percent([a.ann.correct], total)} %\nA: {heads[0]}\nB: {heads[1]}"
+    return a.result, b.result
+
+
+def _differ(a: Record, b: Record) -> bool:
+    one, other = _both(a, b)
+    return (one.bits, one.events) != (other.bits, other.events)
+
+
+def summary(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
+    """Return one line for each pair at its largest common T, and who is better how often."""
+    gaps = [_gaps(a, b)[-1] for a, b in pairs]
+    corrected = holm(np.array([gap.p for gap in gaps]))
+    lines = [
+        [_where(a), _label(a) + ("" if _label(a) == _label(b) else f", {_label(b)}"), *_line(gap, p)]
+        for (a, b), gap, p in zip(pairs, gaps, corrected, strict=True)
+    ]
+    wins = [line[-1] for line in lines]
+    text = (
+        f"At the largest common T: A better on {wins.count('A')}, B on {wins.count('B')}, no difference shown on"
+        f" {wins.count(md.NONE)}."
     )
-    lines = [_line(a.result, b.result, t, total) for t in a.result.checkpoints if t in b.result.checkpoints]
-    table = md.plain(["T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNemar p", "better"], lines)
+    return [md.plain(["", "method", *HEADS], lines), text]
+
+
+def blocks(a: Record, b: Record) -> list[str]:
+    """Return the text blocks of one pair of records on one network."""
+    total = a.inputs.tested
+    anns = [md.percent([record.ann.correct], total) for record in (a, b)]
+    ann = (
+        f"ANN {anns[0]} %"
+        if a.ann.weights == b.ann.weights
+        else f"ANNs of different weights: {anns[0]} and {anns[1]} %"
+    )
+    title = f"{_where(a)}, {total:,} test inputs, {ann}\nA: {_name(a)}\nB: {_name(b)}"
+    gaps = _gaps(a, b)
+    corrected = holm(np.array([gap.p for gap in gaps]))
+    table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(gaps, corrected, strict=True)])
     return [title, table, _totals(a, b)]
+
+
+HEADS = ("T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNemar p (Holm)", "better")
 
 
 def _name(record: Record) -> str:
     commit = (record.run.commit or "unknown")[:12] + (" with changes" if record.run.dirty else "")
-    return f"{_label(record)}, seed {record.cell.seed}, commit {commit}"
+    return f"{_label(record)}, T = {record.cell.steps}, seed {record.cell.seed}, commit {commit}"
 
 
-def _line(a: Result, b: Result, step: int, total: int) -> list[str]:
+def _gaps(a: Record, b: Record) -> list[Gap]:
+    """Return the differences at the checkpoints that both have."""
+    one, other = _both(a, b)
+    return [_gap(one, other, t, a.inputs.tested) for t in one.checkpoints if t in other.checkpoints]
+
+
+def _gap(a: Result, b: Result, step: int, total: int) -> Gap:
     ours, theirs = (bit_rows([r.bits[r.checkpoints.index(step)]], total) for r in (a, b))
     first, second = only(ours, theirs), only(theirs, ours)
-    p = float(mcnemar(first, second)[0, 0])
-    one, two = int(first[0, 0]), int(second[0, 0])
-    gap, low, high = difference(one, two, total)
+    right = (a.correct[a.steps.index(step)], b.correct[b.steps.index(step)])
+    return Gap(step, right, (int(first[0, 0]), int(second[0, 0])), total, float(mcnemar(first, second)[0, 0]))
+
+
+def _line(gap: Gap, p: float) -> list[str]:
+    one, two = gap.only
+    points, low, high = difference(one, two, gap.total)
     digits = decimals(low, high)
-    better = "–" if p >= ALPHA else "A" if one > two else "B"
-    right = [md.percent([r.correct[r.steps.index(step)]], total, interval=False) for r in (a, b)]
-    span = f"{gap:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
-    return [str(step), *right, span, str(one), str(two), f"{p:.2g}" if p >= 1e-4 else "< 0.0001", better]
+    better = md.NONE if p >= ALPHA else "A" if one > two else "B"
+    right = [md.percent([count], gap.total, interval=False) for count in gap.right]
+    span = f"{points:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+    return [str(gap.step), *right, span, str(one), str(two), f"{p:.2g}" if p >= 1e-4 else "< 0.0001", better]
 
 
 def _totals(a: Record, b: Record) -> str:
     rows = []
-    for name, record in (("A", a), ("B", b)):
-        result = record.result
-        assert result is not None
+    for name, record, result in zip("AB", (a, b), _both(a, b), strict=True):
+        counts, cost = energy_counts(record, record.cell.steps), energy.costs()
+        whole = energy.ann(counts, cost)
         found = settled(result.steps, result.correct, needed(record.ann.correct, record.inputs.tested, ENERGY_EPSILON))
-        events = sum(counts[-1] for counts in result.events.values()) / record.inputs.tested
         agree = md.percent([result.agree[-1]], record.inputs.tested, interval=False)
-        rows.append([name, md.steps([found]), str(result.real_latency[-1]), agree, md.number(events)])
-    heads = ["", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events"]
+        rows.append(
+            [
+                name, md.steps([found]), str(result.real_latency[-1]), agree, md.number(sum(counts.events.values())),
+                md.number(energy.paper(counts, cost).total / whole), md.number(energy.strict(counts, cost).total / whole),
+            ]
+        )  # fmt: skip
+    heads = ["", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events",
+             "energy / ANN, paper", "energy / ANN, strict"]  # fmt: skip
     return md.plain(heads, rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from scipy.stats import studentized_range
 
-from benchmarks.board import Board
+from benchmarks.board import Means
 from benchmarks.plots import INK, canvas, save, short, style
 
 LEVEL = 0.05
@@ -31,11 +31,10 @@ def bars(values: Sequence[float], width: float) -> list[tuple[int, int]]:
     return found
 
 
-def critical_difference(ranks: Board, file: Path) -> None:
+def critical_difference(title: str, ranks: Means, file: Path) -> None:
     """Draw methods from best to worst with bars over those that do not differ."""
     labels, values = list(ranks.means), list(ranks.means.values())
-    tasks = len({net.task for net in ranks.networks})
-    width = critical(len(labels), tasks)
+    width = critical(len(labels), ranks.tasks)
     runs = bars(values, width)
     with style():
         figure, (axes,) = canvas(1, width=6.4, height=1.1 + 0.17 * len(labels), legend=0.2)
@@ -44,8 +43,8 @@ def critical_difference(ranks: Board, file: Path) -> None:
         axes.set_yticks(range(len(labels)), [short(label) for label in labels], fontsize=7)
         axes.invert_yaxis()
         _runs(axes, values, runs)
-        axes.set_xlabel(f"mean rank over {tasks} tasks; bars: no significant difference (CD = {width:.2f})")
-        axes.set_title(ranks.view.title, fontsize=9)
+        axes.set_xlabel(f"mean rank over {ranks.tasks} tasks; bars: no significant difference (CD = {width:.2f})")
+        axes.set_title(title, fontsize=9)
         save(figure, file)
 
 

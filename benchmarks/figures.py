@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import matplotlib as mpl
@@ -15,11 +14,14 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.markdown import number
 from benchmarks.paper import paper
-from benchmarks.plots import GREY, INK, canvas, colour, doubling, legend, save, short, slug, style
+from benchmarks.plots import GREY, INK, PALETTE, canvas, colour, doubling, legend, save, short, slug, style
+from benchmarks.records import NeuronTrace
 from benchmarks.statistics import wilson
-from benchmarks.tables import Row, Section, nearest, site_numbers, sites, thinned
+from benchmarks.tables import Row, Section, nearest, site_means, sites, thinned
 
 HIGHLIGHTED = 8
+EVENT_DECADES = 4
+"""Decades of synaptic events that are shown: fewer events never gave an answer better than a guess."""
 
 
 def draw_all(part: Section, folder: Path, stem: str) -> dict[str, str]:
@@ -59,7 +61,7 @@ def accuracy_figure(part: Section) -> Figure | None:
         lines = [list(zip(points[x], points[1], strict=True)) for points in rest]
         axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.8, zorder=1))
     for index, row in enumerate(front):
-        _curves(left, right, row, label=short(row.label), **colour(index))
+        _curves(left, right, row, label=short(part.name(row)), **colour(index))
     if rest:
         left.plot([], [], color=GREY, linewidth=0.8, label="other methods")
     for axes in (left, right):
@@ -67,15 +69,7 @@ def accuracy_figure(part: Section) -> Figure | None:
         axes.set_ylabel("right answers, %")
     doubling(left, part.checkpoints)
     left.set_xlabel("time step")
-    right.set_xscale("log")
-    right.minorticks_off()
-    right.xaxis.set_major_formatter(lambda value, _: number(value))
-    right.set_xlabel("synaptic events of one inference")
-    right.axvline(part.first.ann.macs, color=INK, linewidth=0.8, linestyle=":")
-    right.text(
-        part.first.ann.macs, 0.02, " MACs of the ANN", transform=right.get_xaxis_transform(), rotation=90,
-        ha="right", va="bottom", fontsize=7, color=INK,
-    )  # fmt: skip
+    _events_axis(right, part)
     legend(figure, left)
     return figure
 
@@ -87,6 +81,27 @@ def _curves(left: Axes, right: Axes, row: Row, **look: Any) -> None:
     ends = [wilson(round(share * total / 100), total) for share in shares]
     low, high = ([100 * end[k] for end in ends] for k in (0, 1))
     left.fill_between(steps, low, high, color=look["color"], alpha=0.12, linewidth=0)
+
+
+def _events_axis(axes: Axes, part: Section) -> None:
+    """Show the decades of events that matter, and the ANN's multiply-accumulates where they are near."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: number(value, 1))
+    axes.set_xlabel("synaptic events of one inference")
+    most = max(curve(row)[2][-1] for row in part.rows if row.results)
+    if not most > 0:  # nothing ever spiked
+        return
+    macs = part.first.ann.macs
+    near = macs < 10 * most
+    axes.set_xlim(most / 10**EVENT_DECADES, max(most, macs if near else 0) * 1.3)
+    text = "MACs of the ANN" if near else f"MACs of the ANN: {number(macs)}, far right"
+    if near:
+        axes.axvline(macs, color=INK, linewidth=0.8, linestyle=":")
+    axes.text(
+        macs if near else most * 1.3, 0.02, f" {text} ", transform=axes.get_xaxis_transform(), rotation=90, ha="right",
+        va="bottom", fontsize=7, color=INK, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
 
 
 def curve(row: Row) -> tuple[list[int], list[float], list[float]]:
@@ -117,23 +132,20 @@ def sin_figure(part: Section) -> Figure | None:
         checkpoints = row.results[0].checkpoints
         chosen = dict.fromkeys(nearest(checkpoints, t) for t in (*paper().sin_steps, max(checkpoints)))
         for order, index in enumerate(chosen):
-            values = _site_means(row, index, "sin_ratio", 100)
+            values = [100 * ratio for ratio in site_means(row, index, "sin_ratio")]
             look = colour(order)
             axes.plot(
                 range(1, len(values) + 1), values, marker="o", markersize=3, label=f"t = {checkpoints[index]}", **look
             )
-        axes.set_title(short(row.label, 40), fontsize=9)
+        axes.set_title(short(part.name(row), 40), fontsize=9)
         axes.set_xlabel("site")
         axes.set_ylabel("SIN ratio, %")
-        axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    highest = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(0, max(highest, 1))  # one scale, so that panels can be compared
     legend(figure, panels[0], 1.1)
     return figure
-
-
-def _site_means(row: Row, index: int, key: str, scale: float = 1.0) -> list[float]:
-    seeds = [[site_numbers(site, index)[key] for site in sites(result)] for result in row.results]
-    return [scale * mean(values) for values in zip(*seeds, strict=True)]
 
 
 def ablation_figure(part: Section) -> Figure | None:
@@ -144,7 +156,7 @@ def ablation_figure(part: Section) -> Figure | None:
     figure, (axes,) = canvas(1, width=5.2)
     for index, row in enumerate(rows):
         steps, shares, _ = curve(row)
-        axes.plot(steps, shares, label=short(row.label), **colour(index))
+        axes.plot(steps, shares, label=short(part.name(row)), **colour(index))
     _ann(axes, part)
     doubling(axes, part.checkpoints)
     axes.set_xlabel("time step")
@@ -173,13 +185,14 @@ def confidence_figure(part: Section) -> Figure | None:
     figure, (left, right) = canvas(2, width=3.8, height=3.0)
     for index, row in enumerate(row for pair in pairs for row in pair):
         steps, shares, _ = curve(row)
-        left.plot(steps, shares, label=short(row.label), **colour(index))
+        left.plot(steps, shares, label=short(part.name(row)), **colour(index))
         checkpoints = row.results[0].checkpoints
-        spikes = [_site_means(row, k, "ans")[-1] for k in range(len(checkpoints))]
+        spikes = [site_means(row, k, "ans")[-1] for k in range(len(checkpoints))]
         right.plot(checkpoints, spikes, marker="o", markersize=3, **colour(index))
     _ann(left, part)
     left.set_ylabel("right answers, %")
     right.set_ylabel("ANS of the last site, spikes")
+    right.set_ylim(0, max(1.0, right.get_ylim()[1]))
     for axes in (left, right):
         doubling(axes, part.checkpoints)
         axes.set_xlabel("time step")
@@ -192,19 +205,28 @@ def error_figure(part: Section) -> Figure | None:
     rows = [row for row in part.rows if row.results and sites(row.results[0])]
     if not rows:
         return None
-    values = np.array([_site_means(row, len(row.results[0].checkpoints) - 1, "relative_error") for row in rows])
+    values = np.array([site_means(row, len(row.results[0].checkpoints) - 1, "relative_error") for row in rows])
     tall = 0.9 + 0.19 * len(rows)
     figure = Figure(figsize=(3.6 + 0.24 * values.shape[1], tall))
     axes = figure.add_axes((2.0 / figure.get_figwidth(), 0.5 / tall, 0.24 * values.shape[1] / figure.get_figwidth(),
                             1 - 0.85 / tall))  # fmt: skip
     shown = np.clip(values, 1e-5, 1.0)
     axes.pcolormesh(shown, norm=LogNorm(1e-5, 1.0), cmap="viridis_r", edgecolor="white", linewidth=0.3)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(row.label) for row in rows], fontsize=7)
+    axes.plot(
+        values.argmax(1) + 0.5,
+        np.arange(len(rows)) + 0.5,
+        "o",
+        color="white",
+        markersize=3,
+        markeredgecolor=INK,
+        markeredgewidth=0.6,
+    )
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [short(part.name(row)) for row in rows], fontsize=7)
     count = values.shape[1]
     ticks = range(0, count, max(1, round(count / 12)))
     axes.set_xticks([k + 0.5 for k in ticks], [str(k + 1) for k in ticks])
     axes.set_xlabel("site")
-    axes.set_title("relative squared error at T (darkest: 1 or more)", fontsize=9)
+    axes.set_title("relative squared error at T; dot: worst site", fontsize=9)
     axes.invert_yaxis()
     axes.grid(False)
     beside = figure.add_axes(
@@ -229,23 +251,43 @@ def _scale(axes: Axes) -> None:
 
 
 def trace_figure(part: Section) -> Figure | None:
-    """Neurons of the last site over time under the paper's method: current, potential, threshold, spikes."""
-    rows = [row for row in named(part, paper().subject[:1]) if row.results[0].traces]
-    if not rows:
+    """Neurons of the last site over time, one row of panels for each method: current, potential, threshold, spikes."""
+    rows = [row for row in named(part, paper().trace) if not row.first.cell.overrides]
+    found = [(row, row.results[0].traces) for row in rows if row.results[0].traces]
+    if not found:
         return None
-    traces = rows[0].results[0].traces or []
-    figure, panels = canvas(len(traces), width=3.5, height=3.0, legend=1.2)
-    for axes, trace in zip(panels, traces, strict=True):
-        steps = range(1, len(trace.current) + 1)
-        axes.step(steps, trace.threshold, where="mid", label="threshold", **colour(1))
-        axes.plot(steps, trace.potential, label="potential", **colour(0))
-        axes.plot(steps, trace.current, label="current", color=GREY, linewidth=1)
-        fired = [t for t, sent in zip(steps, trace.output, strict=True) if sent]
-        axes.plot(fired, [0.0] * len(fired), "|", color="black", markersize=9, label="spike")
-        axes.set_title(f"{short(trace.site, 20)}, neuron {trace.neuron}", fontsize=9)
+    columns = max(len(traces) for _, traces in found)
+    figure, panels = canvas(columns, width=3.5, height=2.7, legend=1.2, rows=len(found))
+    for place, (row, traces) in enumerate(found):
+        line = panels[place * columns : (place + 1) * columns]
+        line[0].set_ylabel(short(part.name(row), 30), fontweight="bold")
+        for axes, trace in zip(line, traces, strict=False):
+            _trace(axes, trace)
+        for axes in line[len(traces) :]:
+            axes.set_axis_off()
+    for axes in panels[-columns:]:
         axes.set_xlabel("time step")
     legend(figure, panels[0], 1.2)
     return figure
+
+
+def _trace(axes: Axes, trace: NeuronTrace) -> None:
+    steps = range(1, len(trace.current) + 1)
+    axes.plot(steps, trace.current, label="current", color=GREY, linewidth=1)
+    axes.step(steps, trace.threshold, where="mid", label="threshold", color=PALETTE[1], linewidth=1)
+    axes.plot(steps, trace.potential, label="potential", color=PALETTE[0])
+    axes.margins(y=0.14)  # spikes stand below the curves, whatever those are
+    fired = [t for t, sent in zip(steps, trace.output, strict=True) if sent]
+    axes.plot(
+        fired,
+        [0.045] * len(fired),
+        "|",
+        color="black",
+        markersize=7,
+        label="spike",
+        transform=axes.get_xaxis_transform(),
+    )
+    axes.set_title(f"{short(trace.site, 20)}, neuron {trace.neuron}", fontsize=9)
 
 
 FIGURES: dict[str, Callable[[Section], Figure | None]] = {

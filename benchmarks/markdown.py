@@ -1,7 +1,8 @@
 """Numbers and foreign text as Markdown."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import mean, stdev
 
 from tabulate import tabulate
@@ -9,6 +10,7 @@ from tabulate import tabulate
 from benchmarks.statistics import decimals, wilson
 
 NONE = "–"
+UNITS = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 
 
@@ -18,9 +20,9 @@ def escape(text: str) -> str:
     return SPECIAL.sub(r"\\\1", plain)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells that are Markdown already; all columns but the first are aligned right."""
-    align = ["left"] + ["right"] * (len(headers) - 1)
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = ()) -> str:
+    """Return a Markdown table of cells that are Markdown already; the first column and those in `left` are aligned left."""
+    align = ["left" if name == headers[0] or name in left else "right" for name in headers]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
@@ -44,19 +46,16 @@ def steps(found: Sequence[int | None]) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a number with some significant digits, without an exponent below a thousand million."""
+    """Return a number rounded to some significant digits, with k, M, G or T behind it, and an exponent only if it is tiny."""
     if value == 0:
         return "0"
-    return f"{value:.{digits}g}" if 1e-3 <= abs(value) < 10**digits else _scaled(value, digits)
-
-
-def _scaled(value: float, digits: int) -> str:
     if abs(value) < 1e-3:
         return f"{value:.{digits - 1}e}"
-    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= unit:
-            return f"{value / unit:.{digits}g}{name}"
-    return f"{value:.{digits}g}"
+    rounded = float(f"{value:.{digits}g}")
+    unit, name = next(((u, n) for u, n in UNITS if abs(rounded) >= u), (1.0, ""))
+    shown = rounded / unit
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(shown))))
+    return f"{shown:.{decimals}f}{name}"
 
 
 def plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from benchmarks import markdown as md
-from benchmarks.energies import energies
+from benchmarks.energies import energies, rebuilt_energy
 from benchmarks.figures import confidence_pairs
 from benchmarks.paper import paper
+from benchmarks.published import BESIDE, OURS, PUBLISHED, TEXT, beside
 from benchmarks.records import Record
 from benchmarks.tables import (
     ENERGY_EPSILON,
@@ -16,6 +17,7 @@ from benchmarks.tables import (
     Section,
     nearest,
     sections,
+    site_means,
     site_numbers,
     sites,
 )
@@ -23,6 +25,14 @@ from msat import energy
 
 Plots = Mapping[str, str]
 """File names of a network's plots by kind."""
+
+
+TRACE = (
+    "Neurons of the last site over the first steps for one calibration input, a row of panels for each method: left, the"
+    " neuron with the largest pre-activation in the ANN; middle, the median of those above zero; right, of those that"
+    " should stay silent, the one with the largest current before any spike arrives. Older records followed other neurons,"
+    " as the titles say."
+)
 
 
 def page(
@@ -49,6 +59,7 @@ def page(
             header(part),
             *accuracy(part),
             *_image(drawn, "accuracy", "Accuracy against T and against synaptic operations"),
+            *published(part),
             *_image(drawn, "ablation", "Ablation: the whole method, its terms alone, fractions of the maximum"),
             *confidence(part),
             *_image(
@@ -57,8 +68,9 @@ def page(
             *sin(part),
             *_image(drawn, "sin", "SIN ratio of every site at several steps"),
             *_image(drawn, "error", "Conversion error of every site"),
-            *_image(drawn, "trace", "Current, potential, threshold and spikes of chosen neurons over time"),
+            *_image(drawn, "trace", "Current, potential, threshold and spikes of chosen neurons over time", TRACE),
             *energies(part, energy.costs(costs)),
+            *(rebuilt_energy([part]) if part.task == paper().energy.task else []),
             *notes(part),
         ]
     if tables:
@@ -66,8 +78,8 @@ def page(
     return "\n\n".join(blocks) + "\n"
 
 
-def _image(drawn: Plots, kind: str, title: str) -> list[str]:
-    return [f"![{title}]({drawn[kind]})"] if kind in drawn else []
+def _image(drawn: Plots, kind: str, title: str, *text: str) -> list[str]:
+    return [f"![{title}]({drawn[kind]})", *text] if kind in drawn else []
 
 
 def header(part: Section) -> str:
@@ -76,16 +88,20 @@ def header(part: Section) -> str:
     data, ann, inputs = first.data, first.ann, first.inputs
     remarks = "".join(f"; {md.escape(remark)}" for remark in data.remarks)
     origin = f"trained here, {ann.recipe['epochs']} epochs" if ann.recipe else ann.origin
-    seeds = sorted({record.cell.seed for record in records})
+    repeated = len({record.cell.seed for record in records})
+    seeds = f"{repeated} for stochastic methods, else 1" if repeated > 1 else "1"
     lines = [
         f"- Data: **{data.kind}** – {md.escape(data.summary)}{remarks}",
         f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates,"
         f" weights {ann.weights} ({origin})",
         f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",
         f"- Calibration: {inputs.calibration} {inputs.calibration_rule}",
-        f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {len(seeds)} for stochastic methods, else 1",
+        f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
         f"- Code: {_commits(records)}",
     ]
+    if first.cell.adaptive:
+        values = ", ".join(f"{name} = {value:g}" for name, value in first.cell.adaptive.items())
+        lines.append(f"- Adaptive thresholds (Table 2 of the paper): {md.escape(values)}")
     return "\n".join(lines)
 
 
@@ -115,12 +131,12 @@ def accuracy(part: Section) -> list[str]:
         rows.append([name, *cells, *latencies, _best(row), str(row.results[0].real_latency[-1]), agree])
     text = (
         "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Settled: first step"
-        " from which accuracy stays within so many points of the ANN (– : not within T); methods converted anew for every T"
+        " from which accuracy stays within so many points of the ANN (– : not within T; behind a row's T there is no accuracy either); methods converted anew for every T"
         " settle at a checkpoint. Best step: what papers print, the step with most right answers (chosen on the"
         " test inputs, so it never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out. Rows in order of the latency"
         f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T."
     )
-    return ["### Accuracy", md.table(names, rows), text, *_published(part)]
+    return ["### Accuracy", md.table(names, rows), text]
 
 
 def _best(row: Row) -> str:
@@ -139,21 +155,10 @@ def _curve(row: Row, part: Section, interval: bool = True) -> list[str]:
     ]
 
 
-def _published(part: Section) -> list[str]:
-    published = part.first.task.published
-    if not published:
-        return []
-    rows = [
-        [
-            md.escape(p.method), md.NONE if p.ann is None else f"{p.ann:g}", f"{p.snn:g}",
-            md.NONE if p.steps is None else str(p.steps), md.escape(p.source),
-        ]
-        for p in published
-    ]  # fmt: skip
-    return [
-        "Published (other trained networks, other recipes; not measured here and never ranked):",
-        md.table(["Published method", "ANN, %", "SNN, %", "T", "source"], rows),
-    ]
+def published(part: Section) -> list[str]:
+    """Return the published rows of the task with what was measured here beside them (Tables 3 to 5 of the paper)."""
+    rows = [[md.escape(text) for text in row] for row in beside(part)]
+    return ["### Published and measured", md.table([*PUBLISHED, *OURS], rows, TEXT), BESIDE] if rows else []
 
 
 def confidence(part: Section) -> list[str]:
@@ -169,7 +174,7 @@ def confidence(part: Section) -> list[str]:
         numbers = [site_numbers(sites(r)[-1], at) for r in row.results]
         rows.append(
             [
-                md.escape(row.label), str(step), f"{mean(n['ans'] for n in numbers):.2f}",
+                md.escape(part.name(row)), str(step), md.number(mean(n["ans"] for n in numbers)),
                 f"{mean(n['confidence'] for n in numbers):.3f}", md.percent(right, row.first.inputs.tested),
             ]
         )  # fmt: skip
@@ -184,11 +189,11 @@ def sin(part: Section) -> list[str]:
         return []
     numbered = sites(good[0].results[0])
     names = ["Method", "at t", *(str(n) for n in range(1, len(numbered) + 1)), "ANS, last", "worst site (error)"]
-    rows = [_sin_row(row, len(names)) for row in part.rows]
+    rows = [_sin_row(part, row, len(names)) for row in part.rows]
     legend = ", ".join(f"{n} {md.escape(site.name)}" for n, site in enumerate(numbered, 1))
     text = (
         f"SIN ratio, percent: neurons that should be silent but have fired by step t, of those that should be silent. ANS:"
-        f" spikes of each such neuron. Worst site: largest squared conversion error relative to the squared activation."
+        f" spikes of each such neuron. Worst site: largest squared conversion error at T relative to the squared activation."
         f" On {part.first.inputs.diagnosed} calibration inputs, mean over seeds. Sites: {legend}."
     )
     return ["### Spikes of inactivated neurons", md.table(names, rows), text]
@@ -199,20 +204,19 @@ def _status(row: Row) -> str:
     return row.fault.split(":")[0]
 
 
-def _sin_row(row: Row, width: int) -> list[str]:
+def _sin_row(part: Section, row: Row, width: int) -> list[str]:
+    name = md.escape(part.name(row))
     if not row.results:
-        return [md.escape(row.label), _status(row), *[md.NONE] * (width - 2)]
+        return [name, _status(row), *[md.NONE] * (width - 2)]
     steps = row.results[0].checkpoints
     index = nearest(steps, SIN_STEP)
-    seeds = [[site_numbers(site, index) for site in sites(result)] for result in row.results]
-    sites_ = [{key: mean(seed[n][key] for seed in seeds) for key in seeds[0][n]} for n in range(len(seeds[0]))]
-    worst = max(range(len(sites_)), key=lambda n: sites_[n]["relative_error"])
+    errors = site_means(row, -1, "relative_error")
     return [
-        md.escape(row.label),
+        name,
         str(steps[index]),
-        *(f"{100 * site['sin_ratio']:.1f}" for site in sites_),
-        f"{sites_[-1]['ans']:.2f}",
-        f"{worst + 1} ({md.number(sites_[worst]['relative_error'], 2)})",
+        *(f"{100 * ratio:.1f}" for ratio in site_means(row, index, "sin_ratio")),
+        md.number(site_means(row, index, "ans")[-1]),
+        f"{errors.index(max(errors)) + 1} ({md.number(max(errors), 2)})",
     ]
 
 
@@ -226,7 +230,9 @@ def notes(part: Section) -> list[str]:
         extra += [f"{len(row.records)} seeds"] if method.stochastic else []
         extra += [] if method.causal else ["looks ahead"]
         tail = f" ({', '.join(extra)})" if extra else ""
-        remark = f" Reconstruction: {md.escape(method.reconstruction)}" if method.reconstruction else ""
+        parameters = ", ".join(f"{name} = {value}" for name, value in row.first.cell.parameters.items())
+        remark = f" Parameters: {md.escape(parameters)}." if parameters else ""
+        remark += f" Reconstruction: {md.escape(method.reconstruction)}" if method.reconstruction else ""
         found[row.label] = (
             f"- **{md.escape(row.label)}**: {md.escape(method.title)}. {md.escape(method.source)}{tail}.{remark}"
         )
@@ -241,9 +247,9 @@ def summary(records: Sequence[Record]) -> str:
         rows = [["ANN", *[md.percent([part.first.ann.correct], total, False)] * len(checkpoints), ""]]
         for row in part.rows:
             if row.results:
-                rows.append([row.label, *_curve(row, part, False), md.steps(row.latency(ENERGY_EPSILON))])
+                rows.append([part.name(row), *_curve(row, part, False), md.steps(row.latency(ENERGY_EPSILON))])
             else:
-                rows.append([row.label, _status(row), *[""] * len(checkpoints)])
+                rows.append([part.name(row), _status(row), *[""] * len(checkpoints)])
         names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]
         texts.append(f"{part.first.task.title}, {part.model}, {total:,} test inputs, % right\n" + md.plain(names, rows))
     return "\n\n".join(texts)

@@ -38,6 +38,7 @@ class Paper(BaseModel):
     subject: tuple[str, ...]
     sin: tuple[str, ...]
     sin_steps: tuple[int, ...]
+    trace: tuple[str, ...]
     ablation: tuple[str, ...]
     confidence: tuple[tuple[str, str], ...]
     confidence_step: int

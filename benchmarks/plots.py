@@ -45,15 +45,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(columns: int = 1, width: float = 4.6, height: float = 3.4, legend: float = 1.9) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels side by side and room at the right for a legend (inches)."""
-    whole = columns * width + legend
-    figure = Figure(figsize=(whole, height))
+def canvas(
+    columns: int = 1, width: float = 4.6, height: float = 3.4, legend: float = 1.9, rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side, row by row, and room at the right for a legend (inches; size of a panel)."""
+    whole, tall = columns * width + legend, rows * height
+    figure = Figure(figsize=(whole, tall))
     FigureCanvasSVG(figure)
-    axes = [figure.add_subplot(1, columns, n + 1) for n in range(columns)]
+    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(rows * columns)]
     figure.subplots_adjust(
-        left=0.6 / whole, right=1 - (legend + 0.1) / whole, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.24
-    )
+        left=0.6 / whole, right=1 - (legend + 0.1) / whole, bottom=0.5 / tall, top=1 - 0.35 / tall, wspace=0.24,
+        hspace=0.3,
+    )  # fmt: skip
     return figure, axes
 
 

@@ -33,17 +33,17 @@ def versions() -> dict[str, str]:
 def commit() -> tuple[str | None, bool | None]:
     """Return the git commit of this code and whether the tree differs from it, results left out; None outside git."""
     root = Path(__file__).resolve().parents[1]
-    head = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
-    return (head, bool(changes)) if head and changes is not None else (None, None)
+    head = git(root, "rev-parse", "HEAD")
+    changes = git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
+    return (head.decode().strip(), bool(changes.strip())) if head and changes is not None else (None, None)
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git(folder: Path, *arguments: str) -> bytes | None:
+    """Return what a git command prints in a folder, or None where it fails or there is no git."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def source_hash(factory: MethodFactory, axes: Any) -> str:

@@ -71,6 +71,11 @@ class Section:
     def first(self) -> Record:
         return self.rows[0].first
 
+    def name(self, row: Row) -> str:
+        """Return what tables and plots call a row: its label, with T where there are rows of the same label."""
+        several = sum(other.label == row.label for other in self.rows) > 1
+        return f"{row.label} (T = {row.steps})" if several else row.label
+
     @property
     def checkpoints(self) -> list[int]:
         """All checkpoint steps of all rows."""
@@ -170,6 +175,12 @@ def site_numbers(site: Population, index: int) -> dict[str, float]:
         "confidence": 1 - _ratio(d.sin[index], fired),
         "relative_error": _ratio(d.squared_error[index], d.squared_activation),
     }
+
+
+def site_means(row: Row, index: int, key: str) -> list[float]:
+    """Return one ratio of every site at a checkpoint, mean over the row's seeds."""
+    seeds = [[site_numbers(site, index)[key] for site in sites(result)] for result in row.results]
+    return [mean(values) for values in zip(*seeds, strict=True)]
 
 
 def sites(result: Result) -> list[Population]:

@@ -40,8 +40,9 @@ class Probe(Population):
 def follow(network: SpikingNetwork, example: Tensor, steps: int, macs: int) -> list[NeuronTrace] | None:
     """Return three neurons of the last site for one input [1, ...]; None where it cannot be or is too much work.
 
-    Chosen by the mean current: the largest, the median of those above zero, and of those at or below zero the one that
-    sends most – a spike of an inactivated neuron, if there is one.
+    Chosen from the ANN, so that all methods show the same neurons: those with the largest and with the median positive
+    pre-activation, and of those that should be silent the one with the largest current before any spike arrives, for it
+    is the likeliest to spike all the same.
     """
     steps = min(steps, STEPS)
     position = max(network.network.sites, default=None)
@@ -57,16 +58,20 @@ def follow(network: SpikingNetwork, example: Tensor, steps: int, macs: int) -> l
     simulate(probed, tensor_batches(example, 1), steps, [], choose("step"))
     log = torch.stack(probe.log, 2)  # [4, neurons, steps]
     name = network.stages[position].stage.name
-    return [_trace(name, neuron, log[:, neuron]) for neuron in _chosen(log)]
+    ann = network.network
+    clean = next(z for place, z, _ in ann.trace(example) if place == position)
+    quiet = ann.trace(example, activate=lambda place, z: torch.zeros_like(ann.stages[place].rule(z)))
+    first = next(z for place, z, _ in quiet if place == position)
+    return [_trace(name, neuron, log[:, neuron]) for neuron in _chosen(clean.flatten(), first.flatten())]
 
 
-def _chosen(log: Tensor) -> list[int]:
-    mean, sent = log[0].mean(1), log[3].sum(1)
-    order = mean.argsort(descending=True).tolist()
-    positive = [n for n in order if mean[n] > 0]
-    silent = [n for n in order if mean[n] <= 0]
-    found = [order[0], *positive[len(positive) // 2 :][:1], *sorted(silent, key=lambda n: -float(sent[n]))[:1]]
-    return list(dict.fromkeys(found))
+def _chosen(z: Tensor, first: Tensor) -> list[int]:
+    """Return neurons by their pre-activations and their currents before any spike, both [neurons]."""
+    order = z.argsort(descending=True, stable=True)
+    above = int((z > 0).sum())
+    silent = first.masked_fill(z > 0, -torch.inf)
+    found = [int(order[0]), int(order[above // 2]) if above else None, int(silent.argmax()) if above < len(z) else None]
+    return list(dict.fromkeys(n for n in found if n is not None))
 
 
 def _trace(site: str, neuron: int, values: Tensor) -> NeuronTrace:

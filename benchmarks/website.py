@@ -9,12 +9,21 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.board import by_kind, comparable, networks
-from benchmarks.leaderboard import all_sections
+from benchmarks.board import by_kind, networks
+from benchmarks.leaderboard import all_sections, place
 from benchmarks.markdown import percent
 from benchmarks.records import Record
 from benchmarks.tables import Row, Section, thinned
-from benchmarks.webtables import Files, accuracy_table, energy_table, method_table, place, rank_table
+from benchmarks.webtables import (
+    Files,
+    accuracy_table,
+    energy_table,
+    error_table,
+    method_table,
+    published_tables,
+    rank_tables,
+    sin_table,
+)
 
 PARTS = ("page.html.j2", "page.css", "page.js", "chart.umd.min.js", "chart.LICENSE.md")
 
@@ -57,7 +66,8 @@ def _group(kind: str, records: Sequence[Record], files_: Files, costs: str) -> d
         "sample": kind != "real",
         "networks": [_network(net) for net in nets],
         "tables": [
-            rank_table(comparable(nets)), method_table(nets, files_), accuracy_table(nets), energy_table(nets, costs),
+            method_table(nets, files_), *rank_tables(nets), accuracy_table(nets), energy_table(nets, costs),
+            sin_table(nets), error_table(nets), *published_tables(nets),
         ],
         "curves": {place(net): _curves(net) for net in nets},
     }  # fmt: skip
@@ -78,7 +88,7 @@ def _curves(net: Section) -> dict[str, Any]:
     return {
         "ann": round(100 * net.first.ann.correct / total, 2),
         "macs": net.first.ann.macs,
-        "methods": {row.label: _points(row) for row in reversed(net.rows) if row.results},
+        "methods": {net.name(row): _points(row) for row in reversed(net.rows) if row.results},
     }
 
 

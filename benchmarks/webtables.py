@@ -1,12 +1,16 @@
-"""The tables of index.html as plain cells: text to show, value to sort by, records to open."""
+"""The tables of index.html as plain cells: text to show, value to sort by, colour, records to open."""
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from benchmarks import markdown as md
-from benchmarks.board import VIEWS, board
+from benchmarks.board import VIEWS, Board, board
+from benchmarks.leaderboard import mark, mean_title, network_cell, place, sets_note
+from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, beside, reference
 from benchmarks.tables import (
     ENERGY_EPSILON,
     EPSILONS,
@@ -15,7 +19,7 @@ from benchmarks.tables import (
     Section,
     energy_means,
     nearest,
-    site_numbers,
+    site_means,
     sites,
 )
 from msat import energy
@@ -33,6 +37,8 @@ class Cell:
     """Sorts the column; text sorts by itself."""
     links: tuple[tuple[str, str], ...] = ()
     """(text, address) of records."""
+    heat: int | None = None
+    """Strength of the cell's colour, percent."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,37 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def place(net: Section) -> str:
-    """Return the name of a network as the page shows it."""
-    return f"{net.task} {net.model}"
+def rank_tables(nets: Sequence[Section]) -> list[Table]:
+    """Return the ranks in each view, as LEADERBOARD.md has them."""
+    return [_rank_table(board(view, nets)) for view in VIEWS]
 
 
-def rank_table(nets: Sequence[Section]) -> Table:
-    """Return the mean ranks of the three views."""
-    boards = [board(view, nets) for view in VIEWS]
-    rows = [
-        (Cell(label), *(Cell(f"{b.means[label]:.2f}", b.means[label]) for b in boards)) for label in boards[0].means
-    ]
-    names = ("Method", *(view.title for view in VIEWS))
-    note = f"Mean ranks over tasks, 1 is best, on: {', '.join(map(place, nets))}. LEADERBOARD.md says how."
-    return Table("ranks", "Mean ranks", note, names, tuple(rows))
+def _rank_table(found: Board) -> Table:
+    rows = tuple(
+        (
+            Cell(label + mark(found, label)),
+            *(Cell(f"{m.means[label]:.2f}", m.means[label]) if label in m.means else Cell(md.NONE) for m in found.sets),
+            *(_rank(found, label, index) for index in range(len(found.networks))),
+        )
+        for label in found.order
+    )
+    names = ("Method", *map(mean_title, found.sets), *map(place, found.networks))
+    note = [
+        found.view.note, "Networks: rank among all methods that were run there, and the number behind it.",
+        *sets_note(found), "LEADERBOARD.md says more.",
+    ]  # fmt: skip
+    return Table(
+        f"ranks-{found.view.name}",
+        f"Ranks: {found.view.title[0].lower()}{found.view.title[1:]}",
+        " ".join(note),
+        names,
+        rows,
+    )
+
+
+def _rank(found: Board, label: str, index: int) -> Cell:
+    rank, _ = found.ranks[label].get(index, (None, ""))
+    return Cell(network_cell(found, label, index), rank)
 
 
 def method_table(nets: Sequence[Section], files: Files) -> Table:
@@ -69,7 +92,7 @@ def method_table(nets: Sequence[Section], files: Files) -> Table:
     rows = tuple(_method_row(net, row, files) for net in nets for row in net.rows)
     note = (
         "Right answers with 95 % Wilson interval, or ± standard deviation over seeds. Settled: first step from which accuracy"
-        " stays within so many points of the ANN. Best step: as papers print it, chosen on the test inputs."
+        " stays within so many points of the ANN (– : not within T). Best step: as papers print it, chosen on the test inputs."
         f" SIN at the checkpoint nearest to step {SIN_STEP}; worst site: largest relative conversion error at T."
     )
     return Table("methods", "Methods", note, names, rows)
@@ -77,12 +100,12 @@ def method_table(nets: Sequence[Section], files: Files) -> Table:
 
 def _method_row(net: Section, row: Row, files: Files) -> tuple[Cell, ...]:
     links = tuple((f"seed {record.cell.seed}", files[id(record)]) for record in row.records)
-    head = (Cell(place(net)), Cell(row.label), Cell("", None, links), Cell(str(row.steps), row.steps))
+    head = (Cell(place(net)), Cell(net.name(row)), Cell("", None, links), Cell(str(row.steps), row.steps))
     if not row.results:
         return (*head, Cell(row.fault), *[Cell(md.NONE)] * (len(EPSILONS) + 6))
     total, results = row.first.inputs.tested, row.results
     latencies = [row.latency(points) for points in EPSILONS]
-    errors = [mean(v) for v in zip(*([_error(s) for s in sites(r)] for r in results), strict=True)]
+    errors = site_means(row, -1, "relative_error")
     return (
         *head,
         _share([r.correct[-1] for r in results], total, True),
@@ -95,21 +118,81 @@ def _method_row(net: Section, row: Row, files: Files) -> tuple[Cell, ...]:
         Cell(f"{errors.index(max(errors)) + 1} ({md.number(max(errors), 2)})", max(errors))
         if errors
         else Cell(md.NONE),
-        Cell("", None, links),
     )
 
 
-def _error(site: Any) -> float:
-    return site_numbers(site, -1)["relative_error"]
-
-
 def _sin(row: Row) -> Cell:
-    at = nearest(row.results[0].checkpoints, SIN_STEP)
-    last = [sites(r)[-1] for r in row.results if sites(r)]
-    if not last:
+    if not all(map(sites, row.results)):
         return Cell(md.NONE)
-    ratio = 100 * mean(site_numbers(site, at)["sin_ratio"] for site in last)
+    ratio = 100 * site_means(row, nearest(row.results[0].checkpoints, SIN_STEP), "sin_ratio")[-1]
     return Cell(f"{ratio:.1f}", ratio)
+
+
+def sin_table(nets: Sequence[Section]) -> Table:
+    """Return the SIN ratio of every site."""
+    note = (
+        f"Percent of the neurons that should be silent and have fired by the checkpoint nearest to step {SIN_STEP}; on"
+        " calibration inputs, mean over seeds. The names of the sites stand on each network's page."
+    )
+
+    def cells(row: Row) -> Iterator[Cell]:
+        at = nearest(row.results[0].checkpoints, SIN_STEP)
+        yield Cell(str(row.results[0].checkpoints[at]), row.results[0].checkpoints[at])
+        for ratio in site_means(row, at, "sin_ratio"):
+            yield Cell(f"{100 * ratio:.1f}", ratio, heat=round(70 * ratio))
+
+    return Table("sin", "Spikes of inactivated neurons (SIN) per site", note, *_per_site(nets, "at t", cells))
+
+
+def error_table(nets: Sequence[Section]) -> Table:
+    """Return the conversion error of every site."""
+    note = (
+        "Squared difference between mean output and activation at T, relative to the squared activation; on calibration"
+        " inputs, mean over seeds. Colour: from 0.00001 to 1."
+    )
+
+    def cells(row: Row) -> Iterator[Cell]:
+        errors = site_means(row, -1, "relative_error")
+        yield Cell(str(errors.index(max(errors)) + 1), errors.index(max(errors)) + 1)
+        for error in errors:
+            depth = 1 + math.log10(max(error, 1e-5)) / 5  # 0 at 1e-5, 1 at 1
+            yield Cell(md.number(error, 2), error, heat=round(70 * min(1.0, depth)))
+
+    return Table("errors", "Conversion error per site", note, *_per_site(nets, "worst site", cells))
+
+
+def _per_site(nets: Sequence[Section], first: str, cells: Callable[[Row], Iterator[Cell]]) -> Any:
+    """Return headers and rows of a table with a column for each site; networks with fewer sites leave the last ones empty."""
+    found = [(net, row, list(cells(row)) if all(map(sites, row.results)) and row.results else None)
+             for net in nets for row in net.rows]  # fmt: skip
+    width = max((len(line) for _, _, line in found if line), default=1)
+    rows = []
+    for net, row, line in found:
+        line = line or [Cell(row.fault.split(":")[0] or md.NONE)]
+        rows.append((Cell(place(net)), Cell(net.name(row)), *line, *[Cell("")] * (width - len(line))))
+    return ("Network", "Method", first, *(f"site {n}" for n in range(1, width))), tuple(rows)
+
+
+def published_tables(nets: Sequence[Section]) -> list[Table]:
+    """Return published rows beside ours, and the published-only ones."""
+    measured = tuple(_texts((place(net), *row)) for net in nets for row in beside(net))
+    only = tuple(_texts(row) for row in reference({net.task for net in nets}))
+    names = ("Network", "Method", *PUBLISHED[1:])
+    tables = [
+        Table("published", "Published and measured", BESIDE, (*names, *OURS), measured),
+        Table("reference", "Published only: methods that change the ANN", ONLY, names, only),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _texts(row: Sequence[str]) -> tuple[Cell, ...]:
+    return tuple(Cell(text, _leading(text)) for text in row)
+
+
+def _leading(text: str) -> float | None:
+    """Return the number that a text begins with, so that its column sorts by it."""
+    found = re.match(r"-?\d+(\.\d+)?(?=$| )", text)
+    return float(found[0]) if found else None
 
 
 def _share(right: Sequence[int], total: int, interval: bool = False) -> Cell:
@@ -124,27 +207,28 @@ def _mean(found: Sequence[int | None]) -> float | None:
 def accuracy_table(nets: Sequence[Section]) -> Table:
     """Return accuracy at every checkpoint."""
     steps = sorted({t for net in nets for t in net.checkpoints})
-    rows = tuple((Cell(place(net)), Cell(row.label), *_curve(row, steps)) for net in nets for row in net.rows)
+    rows = tuple((Cell(place(net)), Cell(net.name(row)), *_curve(net, row, steps)) for net in nets for row in net.rows)
     names = ("Network", "Method", *(f"T = {t}" for t in steps))
-    note = "Right answers, percent; mean and standard deviation over seeds where there are several."
+    note = "Right answers, percent; mean and standard deviation over seeds where there are several; – : behind the row's T."
     return Table("accuracy", "Accuracy at every checkpoint", note, names, rows)
 
 
-def _curve(row: Row, steps: Sequence[int]) -> list[Cell]:
+def _curve(net: Section, row: Row, steps: Sequence[int]) -> list[Cell]:
+    """Return the accuracies of a row; nothing for a step that no method of the network was run for."""
     if not row.results:
-        return [Cell(row.fault.split(":")[0])] * len(steps)
+        return [Cell(row.fault.split(":")[0] if t in net.checkpoints else "") for t in steps]
     total = row.first.inputs.tested
     known = {t: [r.correct[r.steps.index(t)] for r in row.results] for t in row.results[0].checkpoints}
-    return [_share(known[t], total) if t in known else Cell(md.NONE) for t in steps]
+    return [_share(known[t], total) if t in known else Cell(md.NONE if t in net.checkpoints else "") for t in steps]
 
 
 def energy_table(nets: Sequence[Section], costs: str) -> Table:
     """Return operations and energy at T and where accuracy has settled, under both accountings."""
     cost = energy.costs(costs)
     columns = {
-        "events": "synaptic_events", "neuron operations": "neuron_operations", "paper, pJ": "paper_pj",
+        "events": "synaptic_events", "neuron operations": "neuron_operations", "paper, µJ": "paper_pj",
         "paper: first layer": "paper_first_pj", "paper: synapses": "paper_synapses_pj", "paper / ANN": "paper_ratio",
-        "strict, pJ": "strict_pj", "strict: first layer": "strict_first_pj", "strict: synapses": "strict_synapses_pj",
+        "strict, µJ": "strict_pj", "strict: first layer": "strict_first_pj", "strict: synapses": "strict_synapses_pj",
         "strict: neurons": "strict_neurons_pj", "strict / ANN": "strict_ratio",
     }  # fmt: skip
     rows = [row for net in nets for row in _energy_rows(net, cost, list(columns.values()))]
@@ -159,13 +243,14 @@ def _energy_rows(net: Section, cost: energy.Costs, columns: Sequence[str]) -> li
     means = energy_means(net, cost)
     rows: list[tuple[Cell, ...]] = []
     for row in net.rows:
-        head = (Cell(place(net)), Cell(row.label))
+        head = (Cell(place(net)), Cell(net.name(row)))
         for at in ("T", "settled") if row.results else ("",):
             values = means.get((row.label, row.steps, at))
             if values is None:
                 why = f"{at}: not within T" if at else row.fault.split(":")[0]
                 rows.append((*head, Cell(why), *[Cell(md.NONE)] * (len(columns) + 1)))
                 continue
-            cells = [Cell(md.number(values[c]), values[c]) for c in columns]
+            scaled = [values[c] * (1e-6 if c.endswith("_pj") else 1.0) for c in columns]
+            cells = [Cell(md.number(value), value) for value in scaled]
             rows.append((*head, Cell(at), Cell(f"{values['step']:.0f}", values["step"]), *cells))
     return rows

@@ -1,5 +1,6 @@
 """Ranks and comparisons against numbers worked out by hand."""
 
+import subprocess
 from math import comb
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.board import VIEWS, board, by_kind, comparable, networks, rank_network
+from benchmarks.board import VIEWS, board, by_kind, mean_ranks, rank_network, shared
 from benchmarks.cli import app
 from benchmarks.compare import compare
 from benchmarks.critical import bars, critical
-from benchmarks.leaderboard import leaderboard
+from benchmarks.leaderboard import board_table, leaderboard
 from benchmarks.pairs import bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, write
 from benchmarks.tables import sections
@@ -61,25 +62,62 @@ def test_a_failed_cell_ranks_last_and_has_no_number():
         assert (first.row.label, rank, last.row.label, other, last.text) == ("a", 1, "b", 2, "–")
 
 
-def test_only_methods_of_every_network_rank_and_sample_stays_apart():
+def nets_of(*methods: str):
+    """Return a network for each text of one-letter methods; of the first n, each next one is less often right."""
+    parts = []
+    for index, names in enumerate(methods):
+        records = [with_bits(name, 60 - 12 * "abcdefgh".index(name), 64) for name in names]
+        cell = {"task": f"task-{index}"}
+        parts += sections([r.model_copy(update={"cell": r.cell.model_copy(update=cell)}) for r in records])
+    return parts
+
+
+def test_sample_and_real_data_stay_apart():
     records = [record for _, record in many_records(40, networks=4)]
-    kinds = by_kind(records)
-    assert list(kinds) == [("full", "real"), ("sample", "sample")]
-    nets = networks(sections([r for r in kinds["full", "real"] if r.cell.task == "task-0"]))
-    nets += networks(
-        sections([r for r in kinds["full", "real"] if r.cell.task == "task-1" and r.cell.method != "msat"])
-    )
-    assert "msat" not in board(LATENCY, comparable(nets)).means
+    assert list(by_kind(records)) == [("full", "real"), ("sample", "sample")]
     text, diagrams = leaderboard(records)
     assert text.index("## Real data") < text.index("## Sample data")
     assert diagrams == {}  # two tasks only
 
 
-def test_a_network_with_few_methods_does_not_empty_the_board():
-    records = [record for _, record in many_records(20, networks=2)]
-    lonely = many_records(1, networks=1, seed=1)
-    many, few = networks(sections(records[::2])), networks(sections([r for _, r in lonely]))
-    assert comparable([*many, *few]) == many
+def test_mean_ranks_are_only_among_methods_that_share_networks():
+    nets = nets_of("abcde", "bcd", "d")
+    found = board(STEPS, nets)
+    assert [len(net.rows) for net in nets] == [5, 3, 1]
+    assert [[net.task for net in means.networks] for means in found.sets] == [["task-0", "task-1"]]
+    assert found.sets[0].means == {"b": 1.0, "c": 2.0, "d": 3.0}  # a and e are not counted
+    assert [found.ranks["b"][0][0], found.ranks["b"][1][0]] == [2.0, 1.0]  # among all methods of each network
+    assert found.order == ["b", "c", "d", "a", "e"]
+    table = board_table(found)[2].splitlines()
+    assert [cell.strip() for cell in table[0].split("|")[2:-1]] == [
+        "mean rank, 2 networks", "task-0 mlp (5)", "task-1 mlp (3)", "task-2 mlp (1)"
+    ]  # fmt: skip
+    (row,) = [line for line in table if line.startswith("| a ")]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["–", "1 · 93.8", "not run", "not run"]
+
+
+def test_of_a_network_measured_twice_the_smaller_part_is_named_and_not_ranked():
+    text, _ = leaderboard([with_bits("a", 60, 64), with_bits("b", 50, 64), with_bits("a", 30, 32)])
+    assert "- clouds mlp, weights abc, 32 test inputs, 1 methods" in text
+    assert text.count("| a ") == len(VIEWS)
+
+
+def test_all_networks_come_first_and_fewer_where_methods_are_missing():
+    sizes = [[len(net.rows) for net in nets] for nets in shared(nets_of("abcdefg", "abcdefg", "ab"))]
+    assert sizes == [[7, 7, 2], [7, 7]]
+    assert shared(nets_of("ab")) == []
+    assert [len(nets) for nets in shared(nets_of("ab", "ab", "ab"))] == [3]
+
+
+def test_a_tasks_networks_count_once():
+    one, two, other = nets_of("ab", "ab", "ab")
+    again = [
+        r.model_copy(update={"cell": r.cell.model_copy(update={"task": "task-0", "model": "cnn"})})
+        for row in two.rows
+        for r in row.records
+    ]
+    means = mean_ranks(STEPS, [one, *sections(again), other])
+    assert (means.tasks, means.means) == (2, {"a": 1.0, "b": 2.0})
 
 
 def test_the_critical_difference_is_nemenyis():
@@ -97,9 +135,57 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
     assert line[-5:-3] == ["40", "0"]
     files = [str(tmp_path / "sample" / "clouds" / "mlp" / f"{name}.json") for name in "ab"]
     assert compare(*files, tmp_path) == text
-    assert "63" not in compare(str(tmp_path), str(tmp_path), tmp_path).split("A - B")[1].split("\n")[2]
-    with pytest.raises(UserError, match="unknown method with a done record 'c'"):
+    assert compare(str(tmp_path), str(tmp_path), tmp_path) == (
+        "2 pairs, 2 of them with the same answers and events at every step; only in A: 0, only in B: 0."
+    )
+    with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'c'"):
         compare("a", "c", tmp_path)
+
+
+def test_compare_says_where_each_wins(tmp_path: Path):
+    for folder, right in (("one", {"a": 60, "b": 20, "c": 30}), ("two", {"a": 20, "b": 60})):
+        for name, number in right.items():
+            write(with_bits(name, number, 64), tmp_path / folder / f"{name}.json")
+    text = compare(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path)
+    assert "2 pairs, 0 of them with the same answers and events at every step; only in A: 1, only in B: 0." in text
+    assert "A better on 1, B on 1, no difference shown on 0." in text
+    assert text.count("test inputs, ANN") == 2
+    with pytest.raises(UserError, match="not the same kind"):
+        compare(str(tmp_path / "one"), "a", tmp_path)
+    other = make_record("a", tested=64, weights="other", correct=[4] * 4)
+    write(other, tmp_path / "three" / "a.json")
+    assert "ANNs of different weights" in compare(str(tmp_path / "one"), str(tmp_path / "three"), tmp_path)
+
+
+def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "results" / "sample" / "clouds" / "mlp"
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message=none")
+    for right in (60, 20):
+        write(with_bits("a", right, 64), folder / "a.json")
+        git("add", ".")
+        git("commit", "--quiet", "--message=records")
+    text = compare("HEAD~1", "HEAD", Path("results"))
+    (line,) = [line.split() for line in text.splitlines() if line.startswith("4 ")]
+    assert (line[1:3], line[-1]) == (["93.8", "31"], "A")
+    assert compare("HEAD", "results", Path("results")).startswith("1 pairs, 1 of them with the same answers")
+    with pytest.raises(UserError, match="'HEAD~2' holds no done record"):
+        compare("HEAD~2", "HEAD", Path("results"))
+    with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'HEAD~7'"):
+        compare("HEAD~7", "HEAD", Path("results"))
+
+
+def test_a_method_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, right in (("a", 60), ("b", 20)):
+        write(with_bits(name, right, 64), tmp_path / "results" / "sample" / "clouds" / "mlp" / f"{name}.json")
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "McNemar" in compare("a", "b", Path("results"))
 
 
 def test_compare_and_costs_on_the_command_line(tmp_path: Path):

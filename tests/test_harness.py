@@ -54,6 +54,7 @@ def test_a_run_leaves_records_tables_and_a_summary(call: Call):
     assert "Tables: results/sample/clouds/README.md" in done.stdout
     found, broken = read_records(Path("results"))
     assert (len(found), broken) == (5, [])
+    followed = []
     for record in found:
         assert record.result is not None
         assert record.inputs.tested == 90
@@ -64,11 +65,13 @@ def test_a_run_leaves_records_tables_and_a_summary(call: Call):
         assert record.ann.macs == 6 * 16 + 16 * 8 + 8 * 3
         traces = record.result.traces or []
         assert 1 <= len(traces) <= 3
+        followed.append([trace.neuron for trace in traces])
         for trace in traces:
             assert len(trace.current) == len(trace.threshold) == len(trace.potential) == len(trace.output) == 8
             moved = [v + x - o for v, x, o in zip([0.0, *trace.potential], trace.current, trace.output, strict=False)]
             assert moved == pytest.approx(trace.potential, abs=2e-2)
         assert record.ann.correct > 45
+    assert followed == followed[:1] * len(found)  # every method shows the same neurons
     page = Path("results/sample/clouds/README.md").read_text()
     assert r"Clouds \| of \*points\*" in page
     assert "nothing is drawn, in truth." in page

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.markdown import escape, number, percent, steps
 from benchmarks.page import page
-from benchmarks.records import Result, write
+from benchmarks.published import beside
+from benchmarks.records import PublishedFields, Result, write
 from benchmarks.report import report_all, write_task
 from benchmarks.tables import energy_frame, sections, site_numbers, sites
 from tests.making import make_record as make
@@ -67,7 +68,29 @@ def test_rows_come_by_settled_latency():
 def test_published_rows_are_marked():
     text = page(sections([make(profile="full")]))
     assert "never ranked" in text
+    assert "not among ours" in text
     assert "| A \\[paper\\] " in text
+
+
+def test_several_T_of_one_method_have_names_of_their_own():
+    record = make()
+    longer = record.model_copy(update={"cell": record.cell.model_copy(update={"steps": 8})})
+    (part,) = sections([record, longer, make("other")])
+    assert sorted(map(part.name, part.rows)) == ["msat (T = 4)", "msat (T = 8)", "other"]
+
+
+def test_a_published_row_stands_beside_ours_at_its_T():
+    record = make(profile="full")
+    known = [
+        PublishedFields(method="MSAT", ann=90.0, snn=89.0, steps=3, source="there"),
+        PublishedFields(method="TSC", ann=None, snn=88.0, steps=None, source="there"),
+    ]
+    record = record.model_copy(update={"task": record.task.model_copy(update={"published": known})})
+    (part,) = sections([record])
+    assert beside(part) == [
+        ("MSAT", "90", "89", "3", "there", "msat", "80 (49–94)", "70 (40–89)", "3"),
+        ("TSC", "–", "88", "–", "there", "tsc: not run", "–", "–", "–"),
+    ]
 
 
 def test_sin_and_energy_by_hand():
@@ -94,3 +117,4 @@ def test_texts():
     assert percent([90, 92, 94], 100) == "92.0 ± 2.0"
     assert [steps([4]), steps([4, 8]), steps([4, None]), steps([])] == ["4", "6 (4–8)", "–", "–"]
     assert [number(0), number(12.345), number(12345), number(3.2e-5)] == ["0", "12.3", "12.3 k", "3.20e-05"]
+    assert [number(999.6), number(110, 2), number(1e5, 1), number(0.47)] == ["1.00 k", "110", "100 k", "0.470"]

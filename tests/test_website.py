@@ -1,5 +1,6 @@
-"""The page in headless Chromium: no errors, no requests, sorting and filtering; and everything within its time."""
+"""The page in headless Chromium: no errors, no requests; sorting, filtering, pointing, downloading; and its time and size."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -83,14 +85,43 @@ class Browser:
 
     def call(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.root + path, data, {"Content-Type": "application/json"}, method=verb)) as answer:
-            return json.load(answer)["value"]
+        try:
+            with urlopen(Request(self.root + path, data, {"Content-Type": "application/json"}, method=verb)) as answer:
+                return json.load(answer)["value"]
+        except HTTPError as error:
+            raise AssertionError(error.read().decode()[:500]) from error
 
     def run(self, script: str) -> Any:
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.call("POST", "/se/log", {"type": kind})
+        return found
+
+    def cdp(self, command: str, **parameters: Any) -> Any:
+        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def point(self, x: float, y: float) -> None:
+        """Move the mouse to a place in the window."""
+        move = {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)}
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]}
+        self.call("POST", "/actions", {"actions": [mouse]})
+
+    def press(self, key: str) -> None:
+        """Press a key where the focus is."""
+        keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": keys}]})
+
+    def click(self, css: str) -> None:
+        """Scroll to an element, without the animation, and click it as a user does."""
+        self.run(f"document.querySelector('{css}').scrollIntoView({{behavior: 'instant', block: 'center'}})")
+        found = self.call("POST", "/element", {"using": "css selector", "value": css})
+        self.call("POST", f"/element/{next(iter(found.values()))}/click", {})
+
+    def column(self, place: int) -> list[str]:
+        """Return the texts of the shown rows of the table of methods."""
+        rows = f"[...document.querySelectorAll('{METHODS} tbody tr')].filter(row => !row.hidden)"
+        found: list[str] = self.run(f"return {rows}.map(row => row.cells[{place}].textContent)")
         return found
 
 
@@ -116,33 +147,126 @@ def _port(log: Path) -> int:
     raise AssertionError(f"chromedriver did not start: {log.read_text()}")
 
 
-@needs_browser
-def test_the_page_in_a_browser(browser: Browser, results: Path):
+METHODS = '[data-name="full-real-methods"]'
+ENTER, SPACE = "\ue007", " "
+
+
+@pytest.fixture
+def page(browser: Browser, results: Path) -> Iterator[Browser]:
+    """The page, opened anew; afterwards nothing may stand in the console."""
+    browser.log("performance")
     browser.call("POST", "/url", {"url": (results / "index.html").as_uri()})
-    assert browser.call("GET", "/title") == "MSAT Bench"
-    column = "return [...document.querySelectorAll('[data-name=\"full-real-methods\"] tbody tr')]" \
-        ".filter(r => !r.hidden).map(r => r.cells[%d].textContent)"  # fmt: skip
-    assert set(browser.run(column % 0)) == {"task-0 mlp"}
-    click = "document.querySelectorAll('[data-name=\"full-real-methods\"] th button')[%d].click()"
-    browser.run(click % 4)
-    up = [float(text.split()[0]) for text in browser.run(column % 4)]
-    browser.run(click % 4)
-    down = [float(text.split()[0]) for text in browser.run(column % 4)]
-    assert up == sorted(up)
-    assert down == up[::-1]
-    enter = (
-        "const f = document.querySelector('#full-real .filter'); f.value = 'MSAT'; f.dispatchEvent(new Event('input'))"
-    )
-    browser.run(enter)
-    assert set(browser.run(column % 1)) == {"msat", "msat-sc"}
-    csv = browser.run("return csvOf(document.querySelector('[data-name=\"full-real-methods\"] table'))")
-    assert len(csv.strip().split("\r\n")) == 3
-    assert csv.startswith('"Network","Method"')
-    drawn = browser.run("return Chart.getChart(document.querySelector('#full-real canvas')).data.datasets.length")
-    assert drawn == 11
-    links = browser.run("return [...document.querySelectorAll('td a')].map(a => a.getAttribute('href'))")
-    assert all((results / link).is_file() for link in links)
+    yield browser
     assert [entry for entry in browser.log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    asked = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
+
+
+def numbers(texts: list[str]) -> list[float]:
+    return [float(text.split()[0]) for text in texts]
+
+
+@needs_browser
+def test_clicks_sort_and_no_request_leaves_the_page(page: Browser, results: Path):
+    assert page.call("GET", "/title") == "MSAT Bench"
+    assert set(page.column(0)) == {"task-0 mlp"}
+    page.click(f"{METHODS} th:nth-child(5) button")
+    up = numbers(page.column(4))
+    page.click(f"{METHODS} th:nth-child(5) button")
+    assert up == sorted(up)
+    assert numbers(page.column(4)) == up[::-1]
+    links = page.run("return [...document.querySelectorAll('td a')].map(a => a.getAttribute('href'))")
+    assert len(links) == 41
+    assert all((results / link).is_file() for link in links)
+    asked = [json.loads(entry["message"])["message"] for entry in page.log("performance")]
     sent = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
     assert {url for url in sent if not url.startswith("data:")} == {(results / "index.html").as_uri()}
+
+
+@needs_browser
+def test_the_keyboard_sorts(page: Browser):
+    page.run(f"document.querySelectorAll('{METHODS} th button')[4].focus()")
+    page.press(ENTER)
+    up = numbers(page.column(4))
+    page.press(SPACE)
+    assert up == sorted(up)
+    assert numbers(page.column(4)) == up[::-1]
+    state = f"return document.querySelectorAll('{METHODS} th')[4].getAttribute('aria-sort')"
+    assert page.run(state) == "descending"
+
+
+@needs_browser
+def test_filters_reach_tables_and_curves(page: Browser):
+    assert page.run("return Chart.getChart(document.querySelector('#full-real canvas')).data.datasets.length") == 11
+    page.click("#full-real .filter")
+    for key in "MSAT":
+        page.press(key)
+    assert set(page.column(1)) == {"msat", "msat-sc"}
+    front = "return Chart.getChart(document.querySelector('#full-real canvas')).data.datasets"
+    assert page.run(f"{front}.filter(set => set.front).map(set => set.label).sort()") == ["ANN", "msat", "msat-sc"]
+    page.run(
+        "const s = document.querySelector('#full-real .network'); s.value = 'task-1 mlp';"
+        "s.dispatchEvent(new Event('input'))"
+    )
+    assert set(page.column(0)) == {"task-1 mlp"}
+    assert page.run(f"return document.querySelector('{METHODS} .count').textContent") == "2 of 20 rows"
+
+
+@needs_browser
+@pytest.mark.parametrize("axis", ["0", "2"])
+def test_pointing_at_a_curve_shows_its_numbers(page: Browser, results: Path, axis: str):
+    page.run(
+        f"const s = document.querySelector('#full-real .axis'); s.value = '{axis}'; s.dispatchEvent(new Event('input'));"
+        "document.querySelector('#full-real canvas').scrollIntoView({behavior: 'instant', block: 'center'})"
+    )
+    x, y, label, share, step = page.run("""
+        const canvas = document.querySelector('#full-real canvas'), chart = Chart.getChart(canvas);
+        const index = chart.data.datasets.findIndex(set => set.front && set.label !== 'ANN');
+        const points = chart.getDatasetMeta(index).data, k = points.length - 12, box = canvas.getBoundingClientRect();
+        const raw = chart.data.datasets[index].data[k];
+        return [box.left + points[k].x, box.top + points[k].y, chart.data.datasets[index].label, raw.y, raw.step]""")
+    page.point(x, y)
+    shown = "return (c => [c.tooltip.opacity, c.tooltip.body.map(b => b.lines[0])])(Chart.getChart(document.querySelector('#full-real canvas')))"
+    visible, lines = page.run(shown)
+    assert visible == 1
+    assert any(line.startswith(f"{label}: {share:g} % at step {step}, ") for line in lines)
+    record = next(results.glob(f"full/task-0/mlp/{label}-*.json"))
+    counted = json.loads(record.read_text())["result"]["correct"][step - 1]
+    assert share == pytest.approx(100 * counted / 400, abs=0.01)
+
+
+@needs_browser
+def test_a_downloaded_table_has_what_is_shown(page: Browser, tmp_path: Path):
+    page.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.click(f"{METHODS} th:nth-child(2) button")
+    page.click(f"{METHODS} .csv")
+    file = tmp_path / "full-real-methods.csv"
+    for _ in range(100):
+        if file.is_file():
+            break
+        time.sleep(0.05)
+    head, *rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
+    assert head[:5] == ["Network", "Method", "records", "T", "right at T, %"]
+    assert len(rows) == 10
+    for place in range(len(head)):
+        assert [row[place] for row in rows] == [text.strip() for text in page.column(place)]
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_in_light_and_dark_scrolls_only_tables(page: Browser, scheme: str):
+    page.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.cdp("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    assert page.run("return document.documentElement.scrollWidth") == 390
+    paper = page.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, paper[4:-1].split(","))) > 384) == (scheme == "light")
+    page.cdp("Emulation.clearDeviceMetricsOverride")
+    page.cdp("Emulation.setEmulatedMedia", features=[])
+
+
+def test_every_site_and_every_published_row_is_on_the_page(results: Path):
+    text = (results / "index.html").read_text(encoding="utf-8")
+    for name in ("sin", "errors", "published", "ranks-latency", "ranks-steps", "ranks-operations"):
+        assert f'data-name="full-real-{name}"' in text
+    assert "site 13" in text
+    assert "A [paper]" in text
+    assert "not among ours" in text
+    assert 'data-name="sample-sample-published"' not in text

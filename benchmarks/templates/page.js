@@ -22,8 +22,9 @@ function compare(a, b, column) {
 }
 
 function missing(row, column) {
-  const text = row.cells[column].textContent.trim();
-  return text === "–" || text === "" || /^(failed|skipped)/.test(text);
+  const cell = row.cells[column];
+  if (cell.classList.contains("number")) return cell.dataset.value === undefined; // says why there is no number
+  return ["", "–"].includes(cell.textContent.trim()) && !cell.firstElementChild;
 }
 
 function sortBy(table, column) {
@@ -49,6 +50,11 @@ function filterTable(article, network, text) {
     row.hidden = !(fits && row.cells[method].textContent.toLowerCase().includes(text));
     shown += !row.hidden;
   }
+  const filled = rowsOf(table).filter((row) => !row.hidden);
+  [...table.tHead.rows[0].cells].forEach((head, column) => { // networks have different numbers of sites
+    const empty = filled.length > 0 && filled.every((row) => row.cells[column].childNodes.length === 0);
+    [head, ...rowsOf(table).map((row) => row.cells[column])].forEach((cell) => cell.classList.toggle("empty", empty));
+  });
   article.querySelector(".count").textContent = `${shown} of ${table.tBodies[0].rows.length} rows`;
 }
 
@@ -59,7 +65,7 @@ function quote(text) {
 
 function csvOf(table) {
   const rows = [table.tHead.rows[0], ...rowsOf(table).filter((row) => !row.hidden)];
-  return rows.map((row) => [...row.cells].map((cell) => quote(cell.textContent.trim())).join(",")).join("\r\n") + "\r\n";
+  return rows.map((row) => [...row.cells].filter((cell) => !cell.classList.contains("empty")).map((cell) => quote(cell.textContent.trim())).join(",")).join("\r\n") + "\r\n";
 }
 
 function download(article) {
@@ -101,13 +107,16 @@ function tooltip(item) {
   return `${item.dataset.label}: ${item.parsed.y} % at step ${item.raw.step}, ${short(item.raw.events)} events`;
 }
 
-function axes(axis) {
+const DECADES = 4; // of synaptic events that are shown: fewer never gave an answer better than a guess
+
+function axes(axis, most) {
   const [ink, line] = [css("--soft"), css("--line")];
   const title = (text) => ({ display: true, text, color: ink });
   const tick = (value) => (axis === 0 ? (Number.isInteger(Math.log2(value)) ? value : "") : short(value));
   return {
     x: {
       type: "logarithmic",
+      min: axis === 0 ? undefined : most / 10 ** DECADES,
       title: title(axis === 0 ? "time step" : "synaptic events of one inference"),
       grid: { color: line },
       ticks: { color: ink, callback: tick, maxRotation: 0, autoSkipPadding: 12 },
@@ -141,7 +150,7 @@ function draw(section, chart) {
       animation: false,
       maintainAspectRatio: false,
       interaction: { mode: "nearest", intersect: false, axis: "xy" },
-      scales: axes(axis),
+      scales: axes(axis, ends[1]),
       plugins: {
         legend: { position: "bottom", labels: { color: css("--ink"), boxWidth: 26, boxHeight: 1, filter: (item, data) => data.datasets[item.datasetIndex].front } },
         tooltip: { callbacks: { title: () => "", label: tooltip } },
@@ -165,6 +174,8 @@ function start(section) {
   for (const article of articles) {
     const table = article.querySelector("table");
     article.querySelector(".csv").addEventListener("click", () => download(article));
+    const method = columnOf(table, "Method"); // stays in sight when the table is scrolled sideways
+    [...table.rows].forEach((row) => row.cells[method].classList.add("method"));
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
       if (rowsOf(table).some((row) => row.cells[column].dataset.value !== undefined)) {
         [cell, ...rowsOf(table).map((row) => row.cells[column])].forEach((one) => one.classList.add("number"));

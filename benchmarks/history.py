@@ -1,0 +1,37 @@
+"""Records as a git commit holds them, so that two commits can be compared without checking one out."""
+
+import io
+import tarfile
+from pathlib import Path
+
+from benchmarks.provenance import git
+from benchmarks.records import Record, parse
+
+
+def records_at(revision: str, results: Path) -> list[Record] | None:
+    """Return the records below the results folder at a commit, in order of their paths; None if no commit is meant.
+
+    Args:
+        revision: a commit as git names it: hash, branch, tag, HEAD~3.
+        results: the folder; it may be absent from the working tree as long as its parent is there.
+    """
+    place = results.resolve()
+    top = git(place.parent, "rev-parse", "--show-toplevel")
+    found = git(place.parent, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if top is None or found is None:
+        return None
+    root = Path(top.decode().removesuffix("\n"))
+    name = place.relative_to(root.resolve()).as_posix()
+    content = git(root, "archive", "--format=tar", found.decode().strip(), "--", name)
+    return _records(content) if content is not None else []  # git archive fails where the commit lacks the folder
+
+
+def _records(content: bytes) -> list[Record]:
+    found = []
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for member in sorted(archive.getmembers(), key=lambda member: member.name):
+            file = archive.extractfile(member) if member.name.endswith(".json") else None
+            record = parse(file.read()) if file else None
+            if record is not None:
+                found.append(record)
+    return found
