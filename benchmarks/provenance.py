@@ -14,7 +14,7 @@ from typing import Any
 
 from msat.method import MethodFactory
 
-PACKAGES = ("msat-bench", "torch", "torchvision", "torchaudio", "numpy", "numba")
+PACKAGES = ("msat-bench", "torch", "torchvision", "torchaudio", "numpy")
 
 
 @lru_cache
