@@ -34,6 +34,7 @@ def leaderboard(records: Sequence[Record]) -> tuple[str, Diagrams]:
         blocks.append(f"## {title} (profile {md.escape(profile)})")
         if kind != "real":
             blocks.append("Embedded sample data and small networks: for a quick look, not comparable with the papers.")
+        blocks.append("\n".join(map(basis, nets)))
         for view in VIEWS:
             ranks = board(view, nets)
             blocks += board_table(ranks)
@@ -45,6 +46,17 @@ def leaderboard(records: Sequence[Record]) -> tuple[str, Diagrams]:
         if profile == "full":
             blocks += [*published(nets), *rebuilt_energy(nets)]
     return "\n\n".join(blocks) + "\n", diagrams
+
+
+def basis(net: Section) -> str:
+    """Return a line on what a network's ranks rest on: data, inputs, the ANN, T and seeds."""
+    first, total = net.first, net.first.inputs.tested
+    steps = ", ".join(map(str, sorted({row.steps for row in net.rows})))
+    seeds = len({record.cell.seed for row in net.rows for record in row.records})
+    return (
+        f"- {md.escape(place(net))}: {md.escape(first.data.label)}; {total:,} test inputs;"
+        f" ANN {md.percent([first.ann.correct], total)} %; T = {steps}; seeds: {seeds}"
+    )
 
 
 def _enough(ranks: Board) -> list[Means]:

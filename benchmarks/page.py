@@ -86,12 +86,11 @@ def header(part: Section) -> str:
     """Return what the tables of a network rest on."""
     first, records = part.first, [record for row in part.rows for record in row.records]
     data, ann, inputs = first.data, first.ann, first.inputs
-    remarks = "".join(f"; {md.escape(remark)}" for remark in data.remarks)
     origin = f"trained here, {ann.recipe['epochs']} epochs" if ann.recipe else ann.origin
     repeated = len({record.cell.seed for record in records})
     seeds = f"{repeated} for stochastic methods, else 1" if repeated > 1 else "1"
     lines = [
-        f"- Data: **{data.kind}** – {md.escape(data.summary)}{remarks}",
+        f"- Data: **{data.kind}** – {md.escape(data.label)}",
         f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates,"
         f" weights {ann.weights} ({origin})",
         f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",

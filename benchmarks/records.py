@@ -80,6 +80,11 @@ class DataFields(Part):
     train_size: int = Field(description="Examples of the train split.")
     test_size: int = Field(description="Examples of the test split.")
 
+    @property
+    def label(self) -> str:
+        """The data set and what a reader must know of it, as every table says it."""
+        return "; ".join([self.summary, *self.remarks])
+
 
 class AnnFields(Part):
     """The network that was converted."""

@@ -77,7 +77,7 @@ def _network(net: Section) -> dict[str, str]:
     first = net.first
     return {
         "name": place(net),
-        "text": f"{first.data.summary}; {first.inputs.tested:,} test inputs; ANN"
+        "text": f"{first.data.label}; {first.inputs.tested:,} test inputs; ANN"
         f" {percent([first.ann.correct], first.inputs.tested)} % right, {first.ann.macs:,} multiply-accumulates",
         "page": f"{first.cell.profile}/{first.cell.task}/README.md",
     }

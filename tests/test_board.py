@@ -80,6 +80,11 @@ def test_sample_and_real_data_stay_apart():
     assert diagrams == {}  # two tasks only
 
 
+def test_the_board_says_what_it_rests_on():
+    text, _ = leaderboard([make_record()])
+    assert "3 clouds; synthetic" in text
+
+
 def test_mean_ranks_are_only_among_methods_that_share_networks():
     nets = nets_of("abcde", "bcd", "d")
     found = board(STEPS, nets)
