@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+COMMA := ,
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPEED := $(VENV)/.speed
@@ -12,12 +13,12 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
   $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(THREADS),--threads $(THREADS)) \
   $(foreach file,$(PLUGIN),--plugin $(file))
 
-.PHONY: bench report list test check speed clean
+.PHONY: bench report list test check speed paper clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=]"
-	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed"
+	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed [DATA=DIR] | paper DATA=DIR"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +48,25 @@ $(SPEED): $(READY)
 
 speed: $(SPEED)
 	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
+
+# The experiments of results/full/, cheapest first; a run that is stopped goes on where it was.
+FULL = $(BIN)/msat-bench run --profile full --data $(DATA)
+KAPPAS := $(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)))
+paper: $(READY)
+	$(if $(DATA),,$(error name the folder of data sets with DATA=))
+	$(FULL) --task imdb --epochs 3
+	$(FULL) --task speech --epochs 24
+	$(FULL) --task speech --epochs 24 --methods $(KAPPAS)
+	$(FULL) --task speech --epochs 24 --methods maximum:pool=gate,maximum:pool=step,maximum:pool=before,maximum:pool=before-step
+	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000
+	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --methods $(KAPPAS)
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --methods $(KAPPAS)
+	for size in 128 1024; do \
+	  $(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --calibration $$size --methods msat,maximum,dcgs \
+	    --results results/calibration-$$size || exit; done
+	$(FULL) --task speech --epochs 24 --steps 2048 --methods msat,maximum,rmp
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --steps 2048 --methods msat,maximum,rmp
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
