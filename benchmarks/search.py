@@ -166,7 +166,7 @@ def main(arguments: Sequence[str]) -> None:
         rounds.append(
             (
                 [
-                    Setting("cifar10", "resnet20-he", replace(full, epochs=12)),
+                    Setting("cifar10", "resnet20-he", replace(full, epochs=24)),
                     Setting("speech", "m5", replace(full, epochs=24)),
                 ],
                 96,
