@@ -1,10 +1,10 @@
 """AdaFire: as many spikes a step as each layer needs, for a budget of spikes (Wang et al. 2025; methods.md D3)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from msat.calibration import Calibration, Site, grouped, spread
 from msat.corrections import BiasCalibration
 from msat.method import Axes, Correction, method
 from msat.network import Network, Relu, SpikingNetwork
-from msat.neurons import Burst
+from msat.neurons import Burst, Neuron
 from msat.thresholds import Maximum, SquaredError, quantised
 
 GRID = 2000
@@ -54,6 +54,7 @@ class FiringCaps(Correction):
     """Calibration inputs that measure the sensitivity."""
     inputs: int = 128
     """Calibration inputs for the thresholds."""
+    neurons: ClassVar[tuple[type[Neuron], ...]] = (Burst,)
 
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
         steps = calibration.steps
@@ -91,9 +92,10 @@ class FiringCaps(Correction):
 
 
 def channel_threshold(site: Site, cap: int, steps: int) -> Tensor:
-    """Return thresholds of least squared error [C, 1, ...] from evenly spaced values, `VALUES` of each channel at most."""
+    """Return thresholds of least squared error [C, 1, ...] from the largest and `VALUES` random values of each channel."""
     rows = grouped(site.a, "channel")
-    some = rows[:, :: math.ceil(rows.shape[1] / VALUES)].T
+    picked = torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(VALUES))[:VALUES].to(rows.device)
+    some = torch.cat([rows[:, picked], rows.amax(1, keepdim=True)], 1).T
     theta = SquaredError("channel", cap).threshold(replace(site, a=some), steps)
     return spread(theta, site.a, "channel")
 
@@ -158,7 +160,7 @@ def pareto(
     "Wang et al. 2025, AAAI (AdaFire)",
     recalibrate_per_T=True,
     reconstruction="spikes per step are searched on the quantised ANN instead of by simulation, with thresholds fitted to at most 1,024"
-    " activations a channel; no early exit (it needs labels), no SSC.",
+    " activations a channel; 16 probe inputs; no early exit (it needs labels), no SSC.",
 )
 def adafire(greatest: int = 4, initial: int = 8, ratio: float = 0.95) -> Axes:
     """AdaFire: layer-wise bursts chosen by sensitivity, with bias calibration."""

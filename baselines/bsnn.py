@@ -33,6 +33,7 @@ class Bistable(Neuron):
     depth: int = 0
     """Layers in front of this one; set once the network is converted."""
     operations: ClassVar[Operations] = Operations(additions=2)
+    gain: ClassVar[float] = 2.0
 
     def start(self, current: Tensor, samples: Tensor) -> BistableState:
         return BistableState(self.rest(current), 0)

@@ -7,11 +7,12 @@ from msat.thresholds import Percentile
 
 @method(
     "Li & Zeng 2022, IJCAI",
-    reconstruction="the percentile is taken before any clamping (the authors' script clips activations in place, BrainCog's at the cap).",
+    reconstruction="percentile and cap of BrainCog; the percentile is taken before any clamping (the authors' script clips activations"
+    " in place, BrainCog's at the cap).",
 )
-def burst(percentile: float = 99.9, cap: int = 5) -> Axes:
+def burst(percentile: float = 99.0, cap: int = 5, nonzero: bool = False) -> Axes:
     """Burst: up to five spikes a step, lateral-inhibition pooling.
 
-    The authors' script takes percentile 99.9, BrainCog 99 (with `cap=5`).
+    BrainCog takes the 99th percentile, zeros included, and `cap=5`; the authors' script 99.9 and `cap=2`.
     """
-    return Axes(threshold=Percentile(percentile), neuron=Burst(cap=cap))
+    return Axes(threshold=Percentile(percentile, nonzero), neuron=Burst(cap=cap))

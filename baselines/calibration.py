@@ -11,7 +11,7 @@ from msat.thresholds import Maximum, SquaredError, ThresholdRule
 from msat.weight_calibration import WeightCalibration
 
 SOURCE = "Li et al. 2021, ICML"
-WHOLE_SET = "thresholds from the whole calibration set, not a moving average over batches"
+WHOLE_SET = "thresholds from the whole calibration set, not a moving average over batches; corrections from as many of its inputs as fit"
 
 
 def shifted(threshold: ThresholdRule, *corrections: Correction) -> Axes:

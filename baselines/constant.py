@@ -8,7 +8,10 @@ from msat.pooling import pool_rule
 from msat.thresholds import Fraction, Maximum, Percentile
 
 
-@method("Diehl et al. 2015, IJCNN")
+@method(
+    "Diehl et al. 2015, IJCNN",
+    reconstruction="the rule as the field uses it: soft reset, constant input, thresholds instead of normalised weights.",
+)
 def maximum(reset: Literal["soft", "hard"] = "soft", pool: str = "inhibition") -> Axes:
     """Constant maximum threshold."""
     return Axes(threshold=Maximum(), neuron=IntegrateAndFire(reset=reset), pool=pool_rule(pool))
@@ -20,7 +23,10 @@ def maximum_hard() -> Axes:
     return maximum.build(reset="hard")
 
 
-@method("Rueckauer et al. 2017, Front. Neurosci. 11:682")
+@method(
+    "Rueckauer et al. 2017, Front. Neurosci. 11:682",
+    reconstruction="thresholds instead of normalised weights; max-pools by lateral inhibition instead of a gate.",
+)
 def percentile(q: float = 99.9, nonzero: bool = True) -> Axes:
     """Percentile of the activations as threshold."""
     return Axes(threshold=Percentile(q, nonzero))

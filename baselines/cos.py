@@ -1,7 +1,8 @@
 """COS: initial potentials shifted so that a neuron that fired once too often or too seldom is right (Hao et al. 2023; methods.md D6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from msat.backends import Folded, Traffic
 from msat.method import Axes, Initial, method
 from msat.network import SpikingNetwork, WarmUp, last_use
 from msat.neurons import Emission, IntegrateAndFire, Membrane, Neuron
+from msat.simulation import Chunk
 from msat.thresholds import Percentile
 
 
@@ -53,11 +55,17 @@ class WatchedNeuron(Neuron):
 
 @dataclass(frozen=True)
 class OffsetSpikes(WarmUp):
-    """Layer by layer: rho steps to see the offset (phase A), then the next layer sees the layer with its new v0 (phase B)."""
+    """Layer by layer: rho steps to see the offset (phase A), then the next layer sees the layer with its new v0 (phase B).
+
+    Both phases of a layer use the same currents, so its input crosses the synapses once; its neurons run twice.
+    """
 
     rho: int
+    neurons: ClassVar[tuple[type, ...]] = (IntegrateAndFire,)
 
-    def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
+    def states(
+        self, network: SpikingNetwork, inputs: Tensor, samples: Tensor, observe: Callable[[Any], None]
+    ) -> list[Any]:
         plain = replace(network, warm_up=None)
         watched = replace(plain, stages=tuple(replace(s, population=watch(s.population)) for s in network.stages))
         phase_a, phase_b = Folded().open(watched), Folded().open(plain)
@@ -73,11 +81,16 @@ class OffsetSpikes(WarmUp):
                 state = Membrane(stage.population.shifted(seen))
             states.append(state)
             sent[position], _ = phase_b.advance(position, sources, state, samples, 0, self.rho)
+            observe(Chunk(position, plain.stages[position], 0, sent[position], samples, None))
             sent = {source: t for source, t in sent.items() if last.get(source, -1) > position}
         return states
 
     def steps(self, layers: int) -> int:
         return layers * self.rho
+
+    @property
+    def neuron_steps(self) -> int:
+        return 2 * self.rho
 
 
 def watch(population: Any) -> Any:
@@ -89,7 +102,8 @@ def watch(population: Any) -> Any:
 
 @method(
     "Hao et al. 2023, ICLR (COS)",
-    reconstruction="the paper converts quantised (QCFS) networks; here the plain ANN with a percentile as threshold.",
+    reconstruction="the paper converts quantised (QCFS) networks; here the plain ANN with a percentile as threshold; a"
+    " neuron that fires at every step keeps its potential.",
 )
 def cos(rho: int = 4, q: float = 99.9) -> Axes:
     """COS: initial potentials that undo offset spikes, found layer by layer in a first pass."""

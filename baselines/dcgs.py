@@ -55,7 +55,8 @@ def iterate(mean: Tensor, variance: Tensor, levels: int, iterations: int = 100) 
 @method(
     SOURCE,
     recalibrate_per_T=True,
-    reconstruction="thresholds from training inputs, not from test data as in the authors' code; at most 1024 levels.",
+    reconstruction="thresholds from training inputs, not from test data as in the authors' code; at most 1024 levels; max-pools are exact"
+    " for any stride.",
 )
 def dcgs(members: int = 4) -> Axes:
     """DCGS: differential coding with multi-threshold neurons."""

@@ -68,6 +68,8 @@ def balanced(theta: Tensor, z: Tensor, eta: float) -> Tensor:
 class Delayed(ReadoutRule):
     """Starts to average once the first spikes are expected at the readout: t0 = sum over sites of (theta - v0) / max mean a."""
 
+    rate_only: ClassVar[str] = "under differential coding the latest estimate is the answer, with nothing to average"
+
     def population(self, network: SpikingNetwork, calibration: Calibration) -> Population:
         delays = []
         for site in calibration.sites():
@@ -124,7 +126,8 @@ def ltb(iterations: int = 1000, eta: float = 0.1, batch: int = 32, exact_pool: b
 
 @method(
     "Bu, Li & Yu 2025, CVPR (LTB)",
-    reconstruction="the paper's per-step pool over-estimates behind spikes; here it is exact.",
+    reconstruction="as `ltb` (layers balanced one after the other, eta = 0.1 in mean form, fewer inputs), but the paper's per-step"
+    " pool, which over-estimates behind spikes, is exact here.",
 )
 def ltb_exact() -> Axes:
     """Local threshold balancing with delayed evaluation and an exact max-pool."""

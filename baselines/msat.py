@@ -11,9 +11,11 @@ SOURCE = "He et al. 2023, arXiv 2303.13080 (MSAT)"
 
 
 @method(SOURCE)
-def msat(units: Literal["raw", "normalised"] = "raw", dtt: bool = True, det: bool = True) -> Axes:
+def msat(
+    units: Literal["raw", "normalised"] = "raw", dtt: bool = True, det: bool = True, det_input: Literal["x", "dm"] = "x"
+) -> Axes:
     """Multi-stage adaptive threshold."""
-    return Axes(threshold=Maximum(), neuron=AdaptiveThreshold(units=units, dtt=dtt, det=det))
+    return Axes(threshold=Maximum(), neuron=AdaptiveThreshold(units=units, dtt=dtt, det=det, det_input=det_input))
 
 
 @method(
@@ -21,9 +23,15 @@ def msat(units: Literal["raw", "normalised"] = "raw", dtt: bool = True, det: boo
     stochastic=True,
     reconstruction="p is estimated on calibration data; the authors' code uses test images.",
 )
-def msat_sc(units: Literal["raw", "normalised"] = "raw", reset: Literal["sent", "gated"] = "sent") -> Axes:
-    """Multi-stage adaptive threshold with spike confidence."""
-    return Axes(neuron=AdaptiveThreshold(units=units), corrections=(EstimateConfidence(reset=reset),))
+def msat_sc(
+    units: Literal["raw", "normalised"] = "raw",
+    reset: Literal["sent", "gated"] = "sent",
+    dtt: bool = True,
+    det: bool = True,
+) -> Axes:
+    """Multi-stage adaptive threshold with spike confidence; without both terms spike confidence alone."""
+    neuron = AdaptiveThreshold(units=units, dtt=dtt, det=det)
+    return Axes(neuron=neuron, corrections=(EstimateConfidence(reset=reset),))
 
 
 @method(SOURCE, reconstruction="the intent of the BrainCog port: each layer divided by its maximum first.")

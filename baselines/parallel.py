@@ -51,6 +51,7 @@ class ErrorOffsets(Correction):
 
     inputs: int = 256
     """Calibration inputs that both branches see."""
+    neurons: ClassVar[tuple[type[Neuron], ...]] = (ParallelNeuron,)
 
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
         ann, inputs = network.network, calibration.inputs[: self.inputs]

@@ -24,7 +24,8 @@ class NeuronNorm(ThresholdRule):
 
 @method(
     "Wang et al. 2022, IJCAI",
-    reconstruction="thresholds from calibration inputs only (the authors' code also reads test images); a percentile where a neuron was silent.",
+    reconstruction="thresholds from calibration inputs only (the authors' code also reads test images); a percentile where a neuron was silent;"
+    " a spike counts as an accumulate, as in the paper, though its value differs among the neurons of a channel.",
 )
 def snm(percentile: float = 99.9) -> Axes:
     """Signed neuron with memory, neuron-wise thresholds."""

@@ -54,8 +54,8 @@ class PositionalNeuron(Neuron):
 )
 def spike_converter(base: float = 2.0) -> Axes:
     """SpikeConverter: positional spikes in alternating windows."""
-    if not base > 1:
+    if not 1 < base <= 2:
         raise UserError(
-            f"a positional code needs a base above 1, got {base}; use base=2, or `maximum` for the rate code."
+            f"binary digits need a base above 1 and at most 2, got {base}; use base=2, or `maximum` for the rate code."
         )
     return Axes(threshold=Maximum(), neuron=PositionalNeuron(base=base))

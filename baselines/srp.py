@@ -1,7 +1,8 @@
 """SRP: a first pass finds the neurons that end below zero; in the second they are mute (Hao et al. 2023; methods.md D5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,13 +37,15 @@ class MaskedIntegrateAndFire(Neuron):
 
 
 class LastStates(Observer):
-    """Keeps the state of every population after the latest chunk."""
+    """Keeps the state of every population after the latest chunk, and shows each chunk to `observe`."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[[Chunk], None]) -> None:
         self.states: dict[int, Any] = {}
+        self.observe = observe
 
     def see(self, chunk: Chunk) -> None:
         self.states[chunk.position] = chunk.state
+        self.observe(chunk)
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,20 @@ class ResidualPotential(WarmUp):
     """tau steps of the whole network; mask = [v(tau) / theta > 0.001], then the potentials start afresh."""
 
     tau: int
+    neurons: ClassVar[tuple[type, ...]] = (MaskedIntegrateAndFire,)
 
-    def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
-        last = LastStates()
+    def states(
+        self, network: SpikingNetwork, inputs: Tensor, samples: Tensor, observe: Callable[[Any], None]
+    ) -> list[Any]:
+        last = LastStates(observe)
         simulate(replace(network, warm_up=None), [(inputs, samples)], self.tau, [last], Folded())
         return [masked(stage.population, last.states[p]) for p, stage in enumerate(network.stages)]
 
     def steps(self, layers: int) -> int:
+        return self.tau
+
+    @property
+    def neuron_steps(self) -> int:
         return self.tau
 
 

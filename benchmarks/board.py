@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.markdown import percent
 from benchmarks.pairs import ALPHA, Numbers, bit_rows, holm_upper, mcnemar, only
-from benchmarks.records import Record, Result
-from benchmarks.tables import ENERGY_EPSILON, Row, Section
+from benchmarks.records import Record
+from benchmarks.tables import ENERGY_EPSILON, Row, Section, real_step
 
 FIXED_STEPS = 32
 """Real latency at which accuracies are ranked, or the network's T if that is less."""
@@ -50,13 +50,6 @@ def settled_standing(row: Row, _: Section) -> Standing:
     if not found or len(found) < len(row.results):
         return Standing(row, (float("inf"), 0.0), "–")
     return Standing(row, (mean(found), 0.0), f"{mean(found):.0f}")
-
-
-def real_step(result: Result, step: int) -> int:
-    """Return the steps until the answer of a nominal step is out, by the delay of the checkpoint at or after it."""
-    pairs = zip(result.checkpoints, result.real_latency, strict=True)
-    delay = next((real - t for t, real in pairs if t >= step), 0)
-    return step + delay
 
 
 def steps_place(row: Row, section: Section) -> int | None:

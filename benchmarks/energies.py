@@ -29,7 +29,8 @@ def energies(part: Section, cost: energy.Costs) -> list[str]:
         f"For one inference, mean over inputs and seeds; first at T, then where accuracy has settled within"
         f" {ENERGY_EPSILON:g} point. Energy of the ANN: {md.number(_micro(energy.ann(_ann_counts(part), cost)))} µJ."
         " Paper: every event an accumulate, the first layer multiply-accumulates once. Strict: graded events are"
-        " multiply-accumulates, burst events count each spike, the neurons' own operations count."
+        " multiply-accumulates, burst events count each spike, the neurons' own operations count. In both the first layer, whose input is constant,"
+        " is computed once; a first pass (SRP, COS) counts from step 1 on."
         f" AC {cost.accumulate:g} pJ, MAC {cost.multiply_accumulate:g} pJ ({md.escape(cost.source)})."
     )
     return ["### Operations and energy", md.table(names, rows), text]

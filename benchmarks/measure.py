@@ -110,6 +110,7 @@ def _result(bench: Bench, method: Method, runs: list[Run], steps: list[int], nom
         checkpoints=at,
         bits=[pack(b) for b in bits],
         populations=[_population(bench, runs, position) for position in range(len(runs[0].network.stages))],
+        first_pass=method.axes.warm_up.neuron_steps if method.axes.warm_up else 0,
         real_latency=[method.real_latency(t, layers) for t in at],
         traces=follow(runs[-1].network, bench.calibration[:1], nominal, sum(bench.counts(runs[-1].network.network)[1])),
     )

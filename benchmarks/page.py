@@ -100,7 +100,10 @@ def header(part: Section) -> str:
     ]
     if first.cell.adaptive:
         values = ", ".join(f"{name} = {value:g}" for name, value in first.cell.adaptive.items())
-        lines.append(f"- Adaptive thresholds (Table 2 of the paper): {md.escape(values)}")
+        lines.append(
+            "- Adaptive thresholds (Table 2 of the paper; networks it does not name take VGG16's values, with"
+            f" shortcuts ResNet20's): {md.escape(values)}"
+        )
     return "\n".join(lines)
 
 

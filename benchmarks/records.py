@@ -167,6 +167,7 @@ class Result(Part):
     bits: list[str] = Field(description="One bit per tested input, along `checkpoints`: packed, base64.")
     populations: list[Population] = Field(description="All stages in execution order.")
     real_latency: list[int] = Field(description="Steps until the answer of each checkpoint is out.")
+    first_pass: int = Field(default=0, description="Steps that each neuron ran before step 1 (SRP, COS).")
     traces: list[NeuronTrace] | None = Field(
         default=None, description="Some neurons over time, where they can be followed."
     )

@@ -106,10 +106,17 @@ def _row(name: str, steps: int, records: list[Record]) -> Row:
 
 def _order(row: Row) -> tuple[float, float, str, int]:
     latencies = row.latency(ENERGY_EPSILON)
-    found = [float(t) for t in latencies if t is not None]
+    found = [real_step(r, t) for r, t in zip(row.results, latencies, strict=True) if t is not None]
     late = mean(found) if latencies and len(found) == len(latencies) else float("inf")
     final = mean(r.correct[-1] for r in row.results) if row.results else -1
     return late, -final, row.label, row.steps
+
+
+def real_step(result: Result, step: int) -> int:
+    """Return the steps until the answer of a nominal step is out, by the delay of the checkpoint at or after it."""
+    pairs = zip(result.checkpoints, result.real_latency, strict=True)
+    delay = next((real - t for t, real in pairs if t >= step), 0)
+    return step + delay
 
 
 def accuracy_frame(section: Section) -> pd.DataFrame:
@@ -246,7 +253,7 @@ def energy_counts(record: Record, step: int) -> energy.Counts:
     at = result.steps.index(step)
 
     def neuron_operations(kind: str) -> float:
-        return float(step * sum(p.neurons * getattr(p, kind) for p in result.populations))
+        return float((result.first_pass + step) * sum(p.neurons * getattr(p, kind) for p in result.populations))
 
     return energy.Counts(
         macs=record.ann.macs,

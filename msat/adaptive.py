@@ -37,8 +37,8 @@ class AdaptiveState(NamedTuple):
     v: Tensor
     mean: Tensor
     """Vm: mean of v over the steps so far."""
-    output: Tensor
-    """What was sent at the previous step (for the second reading of the DET argument)."""
+    spent: Tensor
+    """What the previous step's reset took, activation units (for the second reading of the DET argument)."""
     samples: Tensor
     t: int
 
@@ -96,7 +96,7 @@ class AdaptiveThreshold(Neuron):
             d = (state.v - state.mean) / scale  # (M3)
             stimulus = stimulus + p.tau_mp * dynamic_term(d, V / scale, p)
         if self.det:
-            change = x if self.det_input == "x" else x - state.output
+            change = x if self.det_input == "x" else x - state.spent
             stimulus = stimulus + p.tau_rd * input_term(change / scale, p)
         return V * torch.sigmoid(stimulus)  # (M6)
 
@@ -106,7 +106,7 @@ class AdaptiveThreshold(Neuron):
         s = (m >= theta).to(m)  # (M7), gamma = 1
         f = self.confidence
         kept = s if f is None or state.t >= f.steps else s * f.mask(s, state.samples, state.t)  # (M9)
-        v = m - (kept if f is not None and f.reset == "gated" else s) * theta  # (M8)
+        spent = (kept if f is not None and f.reset == "gated" else s) * theta
+        v = m - spent  # (M8)
         mean = state.mean + (v - state.mean) / (state.t + 1)  # (M11)
-        output = kept * theta  # (M10)
-        return Emission(output), AdaptiveState(v, mean, output, state.samples, state.t + 1)
+        return Emission(kept * theta), AdaptiveState(v, mean, spent, state.samples, state.t + 1)  # (M10)

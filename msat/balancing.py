@@ -37,7 +37,7 @@ class Balanced(ThresholdRule):
                 break
             currents = walk.currents(stage)
             if isinstance(stage.rule, MaxPool):
-                spiking = SpikingStage(stage, self.pool.population(stage.rule, "binary"))
+                spiking = SpikingStage(stage, self.pool.population(stage.rule))
             else:
                 theta = currents.amax()
                 if not theta > 0:
@@ -45,6 +45,7 @@ class Balanced(ThresholdRule):
                         f"site '{stage.name}' gets no positive current in {self.steps} steps of threshold balancing, so its threshold"
                         " would not be positive; use more calibration inputs or more steps."
                     )
+                theta = theta if stage.rule.cap is None else theta.clamp(max=stage.rule.cap)
                 thresholds.append(theta)
                 spiking = SpikingStage(stage, self.neuron.bind(theta, torch.zeros_like(theta)))
             walk.send(position, walk.response(spiking, currents))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from msat.neurons import ZERO, Emission, Neuron, Population, SpikeKind, Tally
+from msat.neurons import ZERO, Emission, Neuron, Operations, Population, SpikeKind, Tally
 
 
 class Estimates(NamedTuple):
@@ -29,6 +29,12 @@ class DifferentialNeuron(Population):
     bias: Tensor = ZERO
     spike_kind: ClassVar[SpikeKind] = "pow2"
 
+    @property
+    def operations(self) -> Operations:  # type: ignore[override]
+        """The neuron's own, and: x - b, + e_in, - e_out, C += e_out, and the two estimates with their shares 1/t."""
+        own = self.inner.operations
+        return own._replace(additions=own.additions + 6, multiplications=own.multiplications + 2)
+
     def start(self, current: Tensor, samples: Tensor) -> Estimates:
         e_in = torch.zeros_like(current) + self.bias
         return Estimates(e_in, torch.zeros_like(current), self.inner.start(current, samples), 0)
@@ -49,6 +55,12 @@ class DifferentialPool(Population):
     bias: Tensor = ZERO
     spike_kind: ClassVar[SpikeKind] = "graded"
 
+    @property
+    def operations(self) -> Operations:  # type: ignore[override]
+        """The pool's own, and: x - b, + e_in, - e_out, and the two estimates with their shares 1/t."""
+        own = self.inner.operations
+        return own._replace(additions=own.additions + 5, multiplications=own.multiplications + 2)
+
     def start(self, current: Tensor, samples: Tensor) -> Estimates:
         e_in = torch.zeros_like(current) + self.bias
         return Estimates(e_in, ZERO, self.inner.start(current, samples), 0)
@@ -65,6 +77,7 @@ class DifferentialReadout(Population):
     """The logits are the running estimate itself."""
 
     bias: Tensor = ZERO
+    operations: ClassVar[Operations] = Operations(additions=2, multiplications=1)
 
     def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current) + self.bias, 0)

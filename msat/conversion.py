@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
+from msat.errors import UserError
 from msat.method import Method
 from msat.network import MaxPool, Network, Relu, SpikingNetwork, SpikingStage
 from msat.neurons import Neuron, Population, SumReadout
+from msat.pooling import SpikingPool, behind
 
 
 @torch.no_grad()
@@ -17,7 +19,7 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     """Convert a network with a method; nothing but the calibration is read.
 
     Raises:
-        UserError: a site never fires on the calibration inputs.
+        UserError: a site never fires on the calibration inputs, or differential coding meets a ReLU6.
     """
     axes = method.axes
     calibration = replace(calibration, network=axes.pool.arrange(calibration.network))
@@ -29,12 +31,16 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
         population: Population
         offset = None
         if isinstance(stage.rule, Relu):
-            theta = thresholds[position]
+            if stage.rule.cap is not None and biases:
+                raise UserError(
+                    f"site '{stage.name}' is a ReLU6, whose cap differential coding cannot hold (its estimates add up over the"
+                    " steps); choose a rate-coded method."
+                )
+            theta = within(thresholds[position], stage.rule.cap, axes.neuron)
             population = axes.neuron.adapt(calibration).bind(theta, axes.initial.potential(theta))
             offset = theta / (2 * calibration.steps) if axes.shift else None
         elif isinstance(stage.rule, MaxPool):
-            spikes = isinstance(stage.synapses, nn.Identity) and axes.coding == "rate"
-            population = axes.pool.population(stage.rule, axes.neuron.spike_kind if spikes else "graded")
+            population = axes.pool.population(stage.rule)
         else:
             population = axes.readout.population(SpikingNetwork(network, tuple(stages)), calibration)
         if biases:
@@ -44,7 +50,24 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     spiking = SpikingNetwork(network, tuple(stages), axes.coding == "differential", axes.warm_up)
     for correction in axes.corrections:
         spiking = correction.apply(spiking, calibration)
-    return spiking
+    return spiking if biases else _with_kinds(spiking)
+
+
+def within(theta: Tensor, cap: float | None, neuron: Neuron) -> Tensor:
+    """Return a threshold with which a neuron cannot send more in a step than the site's activation can be (ReLU6: 6)."""
+    return theta if cap is None else theta.clamp(max=cap / neuron.greatest)
+
+
+def _with_kinds(network: SpikingNetwork) -> SpikingNetwork:
+    """Tell every pool of spikes what it pools; last, because corrections may replace thresholds."""
+    shapes = network.network.shapes()
+    for position, stage in enumerate(network.stages):
+        pool, sources = stage.population, stage.stage.sources
+        plain = isinstance(stage.stage.synapses, nn.Identity) and len(sources) == 1 and sources[0] >= 0
+        if plain and isinstance(pool, SpikingPool) and pool.spike_kind == "graded":
+            source = network.stages[sources[0]].population
+            network = network.with_stage(position, population=behind(pool, source, len(shapes[sources[0]])))
+    return network
 
 
 def _differential(population: Population, bias: Tensor) -> Population:

@@ -27,6 +27,7 @@ class EstimateConfidence(Correction):
 
     steps: int = 16
     reset: Literal["sent", "gated"] = "sent"
+    neurons: ClassVar[tuple[type[Neuron], ...]] = (AdaptiveThreshold,)
 
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
         last = network.network.sites[-1]

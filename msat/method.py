@@ -24,6 +24,8 @@ class Correction(ABC):
 
     rate_only: ClassVar[str] = ""
     """Why the correction cannot be combined with differential coding; empty when it can."""
+    neurons: ClassVar[tuple[type[Neuron], ...]] = ()
+    """The neurons that it knows how to mend; all when empty."""
 
     @abstractmethod
     def apply(self, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
@@ -43,6 +45,9 @@ class Initial:
 
 class ReadoutRule:
     """A point on the readout axis; the default sums the last layer's output over the steps so far."""
+
+    rate_only: ClassVar[str] = ""
+    """Why the readout cannot be combined with differential coding; empty when it can."""
 
     def population(self, network: SpikingNetwork, calibration: Calibration) -> Population:
         """Return the readout population for a network whose neurons are in place."""
@@ -68,6 +73,13 @@ class Axes:
     def __post_init__(self) -> None:
         if self.shift and self.initial.fraction:
             raise UserError("shift and a half-threshold start round twice (both add theta/2 in total); choose one.")
+        needs = [(rule, rule.neurons) for rule in (*self.corrections, self.warm_up) if rule is not None]
+        for rule, neurons in needs:
+            if neurons and not isinstance(self.neuron, neurons):
+                known = " or ".join(kind.__name__ for kind in neurons)
+                raise UserError(
+                    f"{type(rule).__name__} works with {known}, not with {type(self.neuron).__name__}; choose that neuron."
+                )
         if self.coding == "differential":
             self._refuse_differential()
 
@@ -83,9 +95,10 @@ class Axes:
                 f"differential coding needs a signed neuron that tracks what it sent, and {type(self.neuron).__name__} is not one;"
                 " use MultiThreshold."
             )
-        for correction in self.corrections:
-            if correction.rate_only:
-                raise UserError(f"{type(correction).__name__} needs rate coding: {correction.rate_only}.")
+        rules: tuple[Correction | ReadoutRule, ...] = (*self.corrections, self.readout)
+        for rule in rules:
+            if rule.rate_only:
+                raise UserError(f"{type(rule).__name__} needs rate coding: {rule.rate_only}.")
 
 
 @dataclass(frozen=True)

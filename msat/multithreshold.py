@@ -82,6 +82,10 @@ class HybridMultiThreshold(Neuron):
     operations: ClassVar[Operations] = Operations(additions=6)
 
     @property
+    def greatest(self) -> float:
+        return 2.0 - 2.0 ** (1 - self.members)
+
+    @property
     def unit(self) -> Tensor:
         """lambda_n, the smallest member, activation units."""
         return self.threshold / 2 ** (self.members - 1)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -165,13 +165,26 @@ class SpikingNetwork:
 class WarmUp(ABC):
     """Two-pass initial potentials; a part of the initial-potential axis that needs the test input itself (no labels)."""
 
+    neurons: ClassVar[tuple[type, ...]]
+    """The neurons that take a start state from it."""
+
     @abstractmethod
-    def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
-        """Return the start state of every stage for prepared inputs [B, ...] numbered `samples` [B]; None for the default."""
+    def states(
+        self, network: SpikingNetwork, inputs: Tensor, samples: Tensor, observe: Callable[[Any], None]
+    ) -> list[Any]:
+        """Return the start state of every stage for prepared inputs [B, ...] numbered `samples` [B]; None for the default.
+
+        `observe` is shown every chunk (`simulation.Chunk`) whose spikes cross synapses: the first pass costs, too.
+        """
 
     @abstractmethod
     def steps(self, layers: int) -> int:
         """Return how many steps pass before the first output step."""
+
+    @property
+    @abstractmethod
+    def neuron_steps(self) -> int:
+        """How many steps each neuron is advanced before the first output step."""
 
 
 def last_use(stages: Sequence[Stage]) -> dict[int, int]:

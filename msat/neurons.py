@@ -48,6 +48,8 @@ class Population(ABC):
 
     spike_kind: ClassVar[SpikeKind] = "binary"
     operations: ClassVar[Operations] = Operations(additions=3)
+    gain: ClassVar[float] = 1.0
+    """What a mean output is multiplied by to estimate the activation; not 1 for neurons that fire part of the time."""
     window: ClassVar[bool] = False
     """True when the output at a step needs later currents (not causal): the whole run is then one chunk."""
 
@@ -79,6 +81,11 @@ class Neuron(Population):
     """v(0), activation units; scalar, per channel or per neuron."""
     signed: ClassVar[bool] = False
     """True for neurons whose state has `sent`, the cumulative output that bounds negative spikes."""
+
+    @property
+    def greatest(self) -> float:
+        """The most that one step can send, as a multiple of the threshold."""
+        return 1.0
 
     def adapt(self, calibration: "Calibration") -> Self:
         """Return the neuron with whatever it takes from the calibration beside its threshold; itself by default."""
@@ -126,6 +133,10 @@ class Burst(Neuron):
     cap: int = 5
     spike_kind: ClassVar[SpikeKind] = "count"
     operations: ClassVar[Operations] = Operations(additions=2, multiplications=1, transcendentals=1)
+
+    @property
+    def greatest(self) -> float:
+        return float(self.cap)
 
     def start(self, current: Tensor, samples: Tensor) -> Membrane:
         return Membrane(self.rest(current))

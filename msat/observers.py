@@ -76,13 +76,21 @@ class Activity(Observer):
         self.totals = {p: torch.zeros(3, steps, dtype=torch.float64, device=w.device) for p, w in fan_out.items()}
 
     def see(self, chunk: Chunk) -> None:
-        weight = self.fan_out.get(chunk.position)
-        if weight is None:
-            return
+        if chunk.position in self.fan_out:
+            sums = self._sums(chunk)
+            self.totals[chunk.position][:, chunk.first : chunk.first + sums.shape[1]] += sums
+
+    def first_pass(self, chunk: Chunk) -> None:
+        """Count the chunk to step 1: an answer at any step has cost the first pass."""
+        if chunk.position in self.fan_out:
+            self.totals[chunk.position][:, 0] += self._sums(chunk).sum(1)
+
+    def _sums(self, chunk: Chunk) -> Tensor:
+        """Return spikes, synaptic events and synaptic spikes of each step: [3, T]."""
+        weight = self.fan_out[chunk.position]
         spikes, _ = chunk.traffic.weighted(torch.ones_like(weight))
         counts, events = chunk.traffic.weighted(weight)
-        steps = slice(chunk.first, chunk.first + len(spikes))
-        self.totals[chunk.position][:, steps] += torch.stack([spikes, events, counts])
+        return torch.stack([spikes, events, counts])
 
     def sites(self) -> dict[int, SiteActivity]:
         """Return the cumulative counts at each checkpoint step, by stage position."""
@@ -156,7 +164,7 @@ class Diagnostics(Observer):
         if chunk.position not in self.sites:
             return
         output, spikes = chunk.traffic.output(), chunk.traffic.spikes().abs()
-        p, first = chunk.position, chunk.first
+        p, first, gain = chunk.position, chunk.first, chunk.stage.population.gain
         if self.differential:
             times = torch.arange(first + 1, first + 1 + len(output)).to(output)
             output = output / times.view(-1, *[1] * (output.dim() - 1))
@@ -165,7 +173,8 @@ class Diagnostics(Observer):
             if first < t <= first + len(output):
                 self._add(p, output[done : t - first], spikes[done : t - first])
                 done = t - first
-                self.snapshots[p, index] = (self.fired[p].clone(), self.sent[p] / (1 if self.differential else t))
+                mean = self.sent[p] * (gain if self.differential else gain / t)
+                self.snapshots[p, index] = (self.fired[p].clone(), mean)
         self._add(p, output[done:], spikes[done:])
 
     def _add(self, position: int, output: Tensor, spikes: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Max-pool rules for spikes: lateral inhibition (exact in the mean), gate, and the per-step maximum (methods.md 0.1, B2, B9)."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msat.errors import unknown_name
 from msat.network import MaxPool, Network, pool_before_neuron
-from msat.neurons import Emission, Operations, Population, SpikeKind
+from msat.neurons import Emission, Neuron, Operations, Population, SpikeKind
 
 
 class PoolRule:
@@ -21,32 +21,32 @@ class PoolRule:
         return network
 
     @abstractmethod
-    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
-        """Return what replaces one max-pool; `kind` is what the spikes it receives carry, "graded" for currents."""
+    def population(self, pool: MaxPool) -> "SpikingPool":
+        """Return what replaces one max-pool."""
 
 
 @dataclass(frozen=True)
 class LateralInhibition(PoolRule):
     """LIPooling (Li & Zeng 2022): the mean of the output is the maximum of the mean inputs, for any window."""
 
-    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
-        return LateralInhibitionPool(pool, pooled_kind(kind))
+    def population(self, pool: MaxPool) -> "SpikingPool":
+        return LateralInhibitionPool(pool)
 
 
 @dataclass(frozen=True)
 class Gate(PoolRule):
     """Passes the input that has delivered most so far (Rueckauer et al. 2017)."""
 
-    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
-        return GatePool(pool, pooled_kind(kind))
+    def population(self, pool: MaxPool) -> "SpikingPool":
+        return GatePool(pool)
 
 
 @dataclass(frozen=True)
 class StepMaximum(PoolRule):
     """Maximum of each step's outputs: what an unmodified max-pool does; over-estimates (methods.md, P-max-step)."""
 
-    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
-        return StepMaximumPool(pool, pooled_kind(kind))
+    def population(self, pool: MaxPool) -> "SpikingPool":
+        return StepMaximumPool(pool)
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class BeforeNeuron(PoolRule):
     def arrange(self, network: Network) -> Network:
         return pool_before_neuron(network)
 
-    def population(self, pool: MaxPool, kind: SpikeKind) -> Population:
-        return (LateralInhibitionPool if self.exact else StepMaximumPool)(pool, pooled_kind(kind))
+    def population(self, pool: MaxPool) -> "SpikingPool":
+        return (LateralInhibitionPool if self.exact else StepMaximumPool)(pool)
 
 
 POOL_RULES: dict[str, PoolRule] = {
@@ -86,9 +86,22 @@ def pool_rule(name: str) -> PoolRule:
     return POOL_RULES[name]
 
 
-def pooled_kind(kind: SpikeKind) -> SpikeKind:
-    """Return what a pool's output carries: of equal unsigned spikes a whole number of them, of all else anything."""
-    return kind if kind in {"binary", "count"} else "graded"
+def behind(pool: "SpikingPool", source: Population, dims: int) -> "SpikingPool":
+    """Return a pool that knows what it pools: of equal unsigned spikes it sends a whole number, of all else anything.
+
+    Args:
+        pool: the pool.
+        source: the population whose output it pools, with its final thresholds.
+        dims: dimensions of one input's neurons.
+    """
+    if isinstance(source, SpikingPool):
+        return replace(pool, spike_kind=source.spike_kind, unit=source.unit)
+    if not isinstance(source, Neuron) or source.spike_kind not in {"binary", "count"}:
+        return pool
+    theta = source.threshold
+    if any(n > 1 for n in theta.shape[1 + theta.dim() - dims :]):
+        return pool  # a threshold per neuron: differences of spikes are no spikes
+    return replace(pool, spike_kind=source.spike_kind, unit=theta if source.spike_kind == "count" else None)
 
 
 class Windows:
@@ -138,6 +151,8 @@ class SpikingPool(Population):
 
     pool: MaxPool
     spike_kind: SpikeKind = "graded"  # type: ignore[misc]  # depends on what is pooled, so it is the instance's
+    unit: Tensor | None = None
+    """Value of one spike where several may come at once, activation units; None: what is sent is one event."""
     operations: ClassVar[Operations] = Operations(additions=3)
 
     @property
@@ -150,27 +165,36 @@ class SpikingPool(Population):
         # Places added by padding start at minus infinity and stay there: they never hold the maximum.
         return WindowState(windows.unfold(torch.zeros_like(current), float("-inf"), shape), shape)
 
+    def arriving(self, current: Tensor) -> Tensor:
+        """Return what arrives, [B, C, ...]: numbers of spikes where they are counted, so that no rounding sends a residue."""
+        return current if self.unit is None else (current / self.unit).round()
+
+    def sending(self, pooled: Tensor) -> Emission:
+        """Return what is sent for a pooled value [B, C, ...] of what arrived."""
+        return Emission(pooled) if self.unit is None else Emission(pooled * self.unit, pooled)
+
 
 @dataclass(frozen=True, eq=False)
 class LateralInhibitionPool(SpikingPool):
     """S += x; out = max S; S -= out for the whole window (methods.md B9): sum of out = max of the summed inputs."""
 
     def step(self, current: Tensor, state: WindowState) -> tuple[Emission, WindowState]:
-        total = state.total + self.windows.unfold(current, 0.0, state.shape)  # (1)
+        total = state.total + self.windows.unfold(self.arriving(current), 0.0, state.shape)  # (1)
         out = total.amax(2, keepdim=True)  # (2)
         left = total - out  # (3)
-        return Emission(out.view(*current.shape[:2], *state.shape)), WindowState(left, state.shape)
+        return self.sending(out.view(*current.shape[:2], *state.shape)), WindowState(left, state.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class GatePool(SpikingPool):
-    """Only the input with the largest total so far passes; ties pass one of them."""
+    """Only the input with the largest total so far passes; of tied ones the largest of this step (methods.md B2, B9)."""
 
     def step(self, current: Tensor, state: WindowState) -> tuple[Emission, WindowState]:
-        x = self.windows.unfold(current, 0.0, state.shape)
+        x = self.windows.unfold(self.arriving(current), 0.0, state.shape)
         total = state.total + x
-        out = x.gather(2, total.argmax(2, keepdim=True))
-        return Emission(out.view(*current.shape[:2], *state.shape)), WindowState(total, state.shape)
+        leads = total == total.amax(2, keepdim=True)
+        out = torch.where(leads, x, float("-inf")).amax(2, keepdim=True)
+        return self.sending(out.view(*current.shape[:2], *state.shape)), WindowState(total, state.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,4 +205,4 @@ class StepMaximumPool(SpikingPool):
         return ()
 
     def step(self, current: Tensor, state: tuple[()]) -> tuple[Emission, tuple[()]]:
-        return Emission(self.pool(current)), state
+        return self.sending(self.pool(self.arriving(current))), state

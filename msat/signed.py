@@ -28,6 +28,10 @@ class SignedIntegrateAndFire(Neuron):
     spike_kind: ClassVar[SpikeKind] = "signed"
     operations: ClassVar[Operations] = Operations(additions=6)
 
+    @property
+    def greatest(self) -> float:
+        return float(self.cap)
+
     def start(self, current: Tensor, samples: Tensor) -> Memory:
         return Memory(self.rest(current), torch.zeros_like(current))
 

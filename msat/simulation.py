@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ class Observer:
     def see(self, chunk: Chunk) -> None:
         """Take note of one stage's chunk."""
 
+    def first_pass(self, chunk: Chunk) -> None:
+        """Take note of one stage's chunk in a pass before step 1 (SRP, COS)."""
+
     def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
         """Take note that all steps of a batch are over."""
 
@@ -60,9 +64,9 @@ def simulate(
     last = last_use([stage.stage for stage in network.stages])
     whole = any(stage.population.window for stage in network.stages)
     for inputs, samples in batches:
-        states = (
-            list(network.warm_up.states(network, inputs, samples)) if network.warm_up else [None] * len(network.stages)
-        )
+        states: list[Any] = [None] * len(network.stages)
+        if network.warm_up:
+            states = list(network.warm_up.states(network, inputs, samples, partial(_first_pass, observers)))
         constants = network.network.front(inputs)
         for first, count in chunks(steps, steps if whole else session.chunk_steps(len(inputs))):
             sent = {-1 - k: session.constant(c, first, count) for k, c in enumerate(constants)}
@@ -76,6 +80,11 @@ def simulate(
         session.close_batch()
         for observer in observers:
             observer.batch_done(inputs, samples)
+
+
+def _first_pass(observers: Sequence[Observer], chunk: Chunk) -> None:
+    for observer in observers:
+        observer.first_pass(chunk)
 
 
 def chunks(steps: int, size: int) -> Iterator[tuple[int, int]]:

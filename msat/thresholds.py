@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from msat.calibration import Calibration, Granularity, Site, grouped, maximum, quantile, spread, with_floor
+from msat.errors import UserError
 
 
 class ThresholdRule(ABC):
@@ -40,7 +41,13 @@ class Percentile(ThresholdRule):
 
     def threshold(self, site: Site, steps: int) -> Tensor:
         values = site.a[site.a > 0] if self.nonzero else site.a
-        return quantile(values.reshape(-1, 1), self.q / 100)
+        theta = quantile(values.reshape(-1, 1), self.q / 100)
+        if not theta > 0:
+            raise UserError(
+                f"the {self.q:g}th percentile of site '{site.stage.name}' is not positive, so it cannot be a threshold; take a higher"
+                " q or nonzero=True."
+            )
+        return theta
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ class Record(Observer):
 
     def __init__(self) -> None:
         self.parts: dict[int, dict[tuple[int, int], tuple[Tensor, Tensor]]] = {}
+        self.before: dict[int, list[Tensor]] = {}
+        """Spikes of a pass before step 1, by population: [T * B, ...] each."""
+
+    def first_pass(self, chunk: Chunk) -> None:
+        self.before.setdefault(chunk.position, []).append(chunk.traffic.spikes().flatten(0, 1).clone())
 
     def see(self, chunk: Chunk) -> None:
         output, spikes = chunk.traffic.output(), chunk.traffic.spikes()
@@ -197,8 +202,10 @@ def test_event_counts_equal_brute_force(name: str) -> None:
     simulate(network, [(inputs, torch.arange(6))], STEPS, [activity, record], Folded(3))
     for position, site in activity.sites().items():
         spikes = record.spikes(position).view(STEPS, 6, *weights[position].shape).abs()
+        before = torch.cat(record.before.get(position, [spikes[:0].flatten(0, 1)])).abs()
+        assert (len(before) > 0) == (network.warm_up is not None)
         for index, t in enumerate(checkpoints(STEPS)):
-            seen = spikes[:t]
+            seen = torch.cat([before, spikes[:t].flatten(0, 1)])
             assert site.spikes[index] == round(seen.sum().item())
             assert site.synaptic_spikes[index] == round((seen * weights[position]).sum().item())
             assert site.synaptic_events[index] == round(((seen != 0) * weights[position]).sum().item())

@@ -216,7 +216,7 @@ def test_a_start_state_is_taken_over(method: Method, small: tuple[nn.Module, Ten
     spiking, inputs = converted(method, small), small[1]
 
     class Warm:
-        def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor) -> list[Any]:
+        def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor, observe: Any) -> list[Any]:
             current = network.network.stages[0].synapses(*network.network.front(inputs))
             state: Any = network.stages[0].population.start(current, samples)
             _, state = network.stages[0].population.scan(current.expand(5, *current.shape), state)

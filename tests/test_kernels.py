@@ -275,6 +275,27 @@ def test_lateral_inhibition_among_lists(pool: MaxPool, kind: str) -> None:
     torch.testing.assert_close(got.output(), emission.output, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_lateral_inhibition_among_lists_of_bursts(pool: MaxPool) -> None:
+    shape = (37, 8, 9) if len(pool.kernel) == 2 else (37, 18)
+    make = torch.Generator().manual_seed(5)
+    unit = torch.rand(37, *[1] * (len(shape) - 1), generator=make) + 0.1
+    on = torch.rand(12, 2, *shape, generator=make) < 0.3
+    counts = torch.randint(1, 4, on.shape, generator=make) * on.float()
+    buffer = Buffer(shape, tile_for(37), graded=True, counted=True)
+    traffic = EventTraffic(buffer, buffer.lists(2, 12), 2, None)
+    traffic.record(0, counts * unit, counts)
+    population = LateralInhibitionPool(pool, spike_kind="count", unit=unit)
+    emission, _ = population.scan(counts * unit, population.start(counts[0], torch.arange(2)))
+    source = FusedRunner.__new__(FusedRunner)
+    source.scale = None
+    runner = PoolRunner(population, source, buffer.block, shape, tuple(emission.output.shape[2:]))
+    got, _ = runner.advance([traffic], None, torch.arange(2), 0, 12)
+    assert emission.events is not None
+    assert torch.equal(got.spikes(), emission.events)
+    torch.testing.assert_close(got.output(), emission.output)
+
+
 def test_exp_and_softplus() -> None:
     x = np.linspace(-80, 80, 2**16, dtype=np.float32)
     exponential, plus = np.empty_like(x), np.empty_like(x)

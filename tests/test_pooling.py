@@ -89,6 +89,25 @@ def test_windows_match_torch_unfold() -> None:
     )
 
 
+def test_a_gate_passes_what_arrives_at_a_tie() -> None:
+    """methods.md B9: the cumulative-gated pool passes 1, 1, 1, 1."""
+    inputs = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]).T.view(4, 1, 1, 2)
+    assert run_pool(GatePool(PAIR), inputs).flatten().tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [LateralInhibitionPool, GatePool, StepMaximumPool])
+def test_pools_of_bursts_count_every_spike(kind: type[SpikingPool]) -> None:
+    """Outputs are whole multiples of theta without a rounding residue, and events say how many."""
+    theta = torch.tensor([0.1, 0.7]).view(2, 1)
+    counts = torch.randint(0, 5, (50, 3, 2, 8), generator=torch.Generator().manual_seed(0)).float()
+    pool = kind(PAIR, spike_kind="count", unit=theta)
+    emission, _ = pool.scan(counts * theta, pool.start(counts[0], torch.arange(3)))
+    plain = run_pool(kind(PAIR), counts)
+    assert emission.events is not None
+    assert torch.equal(emission.events, plain)
+    assert torch.equal(emission.output, plain * theta)
+
+
 def test_pool_rules_have_names() -> None:
     assert maximum(pool="gate").axes.pool == Gate()
     with pytest.raises(UserError, match="unknown max-pool rule 'gates'"):

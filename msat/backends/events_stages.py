@@ -174,16 +174,22 @@ class PoolRunner(Runner):
     """Lateral inhibition among lists: only windows that an event reaches are looked at."""
 
     def __init__(self, population: LateralInhibitionPool, source: Runner, block: int, shape: tuple[int, ...], output: tuple[int, ...]) -> None:  # fmt: skip
-        self.scale = source.scale
+        self.scale, unit = source.scale, population.unit
+        self.unit = None if unit is None else self.padded(unit.detach().float().reshape(-1).expand(shape[0]), block)
         windows = population.windows
-        self.buffer = Buffer(output, block, graded=self.scale is None)
+        self.buffer = Buffer(output, block, graded=self.scale is None, counted=unit is not None)
         self.job = Pool(
             kernel=PAIR(*windows.kernel), stride=PAIR(*windows.stride),
             padding=PAIR(*windows.padding), dilation=PAIR(*windows.dilation),
         )  # fmt: skip
-        kind = np.float32 if self.scale is None else np.int32
+        self.job.unit = address(self.unit)
+        kind = np.float32 if self.scale is None and unit is None else np.int32
         self.blank = self.accounts(spread(shape), spread(output), windows).astype(kind)
         self.account: Any = None
+
+    def padded(self, unit: Tensor, block: int) -> Tensor:
+        """Return the value of a spike by channel, with ones where the last block is wider than what is left."""
+        return torch.cat([unit, unit.new_ones(-len(unit) % block)])
 
     def accounts(self, shape: tuple[int, int, int], output: tuple[int, int, int], windows: Any) -> np.ndarray:
         """Return empty accounts [pixels, window, 1]: places outside the map are so low that they never win."""

@@ -1,12 +1,15 @@
 // What is done to lists alone: lateral-inhibition max-pools, lists to tensors, weighted sums over events.
 #pragma once
+#include <type_traits>
+
 #include "gather.h"
 
 struct Pool {
     Lists in, out;
     int32_t begin, end;
     int32_t kernel[2], stride[2], padding[2], dilation[2];
-    void* account;  // [B, blocks, pixels out, window, block]: int32 spikes for binary events, float for graded
+    void* account;  // [B, blocks, pixels out, window, block]: int32 for events that are whole numbers of spikes, float for graded
+    const float* unit;  // [blocks * block]: value of one spike, where an event may be several; else null
 };
 
 template <class Account> struct Vector { typedef vec type; };
@@ -19,8 +22,12 @@ struct Window {
     Account* account;
     int window, block;
     uint32_t base;
+    const float* unit;
 
-    Account value(const Stream& in, uint32_t i) const { return in.value ? Account(in.value[i]) : Account(1); }
+    Account value(const Stream& in, uint32_t i) const {
+        if (std::is_same<Account, float>::value) return Account(in.value[i]);
+        return in.count ? Account(in.count[i]) : Account(1);
+    }
     vector at(int k, int lane) const {
         vector x;
         memcpy(&x, account + k * block + lane, sizeof(x));
@@ -44,7 +51,12 @@ struct Window {
                 vector left = at(k, lane) - most;
                 memcpy(account + k * block + lane, &left, sizeof(left));
             }
-            if (out.value) compress(out.value + n, fired, most);
+            if (unit) {
+                vec spikes = __builtin_convertvector(most, vec);
+                compress(out.count + n, fired, spikes);
+                compress(out.value + n, fired, spikes * load(unit + base + lane));
+            } else if (out.value)
+                compress(out.value + n, fired, most);
             n += compress(out.code + n, fired, code);
         }
         return n;
@@ -52,7 +64,7 @@ struct Window {
 };
 
 // S += x; out = max S; S -= out (msat/pooling.py), only where an event arrives: elsewhere max S is 0 and stays 0.
-// Binary events are counted in integers, so no rounding ever sends a residue. Loop order: pixel -> step, accounts in L1.
+// Whole numbers of spikes are counted in integers, so no rounding ever sends a residue. Loop order: pixel -> step, accounts in L1.
 template <class Account>
 void inhibit(const Pool& q, int image, int g) {
     const int window = q.kernel[0] * q.kernel[1], block = q.out.block;
@@ -64,7 +76,7 @@ void inhibit(const Pool& q, int image, int g) {
     for (int y = 0; y < q.out.height; y++)
         for (int x = 0; x < q.out.width; x++) {
             const int64_t p = int64_t(y) * q.out.width + x;
-            const Window<Account> cell{(Account*)q.account + (first + p) * block * window, window, block, uint32_t(g * block)};
+            const Window<Account> cell{(Account*)q.account + (first + p) * block * window, window, block, uint32_t(g * block), q.unit};
             for (int k = 0; k < window; k++) {
                 const int iy = y * q.stride[0] - q.padding[0] + k / q.kernel[1] * q.dilation[0];
                 const int ix = x * q.stride[1] - q.padding[1] + k % q.kernel[1] * q.dilation[1];

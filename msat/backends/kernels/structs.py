@@ -70,6 +70,7 @@ class Pool(ctypes.Structure):
     _fields_ = [
         ("source", Lists), ("out", Lists), ("begin", c_int32), ("end", c_int32),
         ("kernel", PAIR), ("stride", PAIR), ("padding", PAIR), ("dilation", PAIR), ("account", c_void_p),
+        ("unit", c_void_p),
     ]  # fmt: skip
 
 
