@@ -43,7 +43,7 @@ def main() -> None:
         findings.memory = [
             (name, neuron, {b: peak_memory(name, neuron, b, options.data, 16) for b in ("step", "folded", "events")})
             for name in names
-            for neuron in METHODS
+            for neuron in ("IF", "MSAT")
         ]
         findings.layers = measure_layers(options.repeats, LAYERS)
     print(text(findings))

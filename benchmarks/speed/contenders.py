@@ -14,6 +14,8 @@ from msat.backends import Backend, Events, Folded, Step
 from msat.network import SpikingNetwork
 from msat.simulation import Chunk, Observer, simulate, tensor_batches
 
+BATCHES = 4
+"""Batches that our chunked backends simulate in one go: as in a run, buffers are made once and used again."""
 LOOP_STEPS = 4
 """Steps of what costs the same at every step; MSAT's first is cheaper than its others by a few per cent."""
 FOLDED_STEPS = 16
@@ -33,23 +35,29 @@ class Rates(Observer):
 
 
 def run(
-    network: SpikingNetwork, inputs: Tensor, steps: int, backend: Backend, observers: Sequence[Observer] = ()
+    network: SpikingNetwork,
+    inputs: Tensor,
+    steps: int,
+    backend: Backend,
+    observers: Sequence[Observer] = (),
+    times: int = 1,
 ) -> None:
-    """Simulate all inputs as one batch."""
-    simulate(network, tensor_batches(inputs, len(inputs)), steps, observers, backend)
+    """Simulate all inputs as one batch, so many times over."""
+    batches = [batch for _ in range(times) for batch in tensor_batches(inputs, len(inputs))]
+    simulate(network, batches, steps, observers, backend)
 
 
 def works(subject: Subject, neuron: str, steps: int) -> dict[str, tuple[Work, int]]:
     """Return what to time for one network and neuron."""
     network, inputs = subject.converted(neuron), subject.inputs
-    ours: dict[str, tuple[Backend, int]] = {
-        "events": (Events(), steps),
-        "folded": (Folded(), min(steps, FOLDED_STEPS)),
-        "step": (Step(), LOOP_STEPS),
+    ours: dict[str, tuple[Backend, int, int]] = {
+        "events": (Events(), steps, BATCHES),
+        "folded": (Folded(), min(steps, FOLDED_STEPS), BATCHES),
+        "step": (Step(), LOOP_STEPS, 1),
     }
     timed: dict[str, tuple[Work, int]] = {
-        name: (partial(run, network, inputs, count, backend), count * len(inputs))
-        for name, (backend, count) in ours.items()
+        name: (partial(run, network, inputs, count, backend, times=times), count * len(inputs) * times)
+        for name, (backend, count, times) in ours.items()
     }
     timed["ann"] = (partial(forward, subject.module, inputs), 2 * len(inputs))
     return timed | (jelly_works(subject, network, inputs) if neuron == "IF" else {})

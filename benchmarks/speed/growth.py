@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.records import read_record
-from benchmarks.speed.contenders import rate, run
+from benchmarks.speed.contenders import BATCHES, rate, run
 from benchmarks.speed.measure import paired
 from benchmarks.speed.subjects import Subject, subject
 from msat.backends import Events, Folded, choose
@@ -52,9 +52,10 @@ def threads(chosen: Subject, steps: int, repeats: int) -> Curve:
 
     def work(count: int) -> None:
         torch.set_num_threads(count)
-        run(network, inputs, steps, Events())
+        run(network, inputs, steps, Events(), times=BATCHES)
 
-    timing = paired({str(n): (partial(work, n), steps * len(inputs)) for n in range(1, most + 1)}, repeats)
+    units = steps * len(inputs) * BATCHES
+    timing = paired({str(n): (partial(work, n), units) for n in range(1, most + 1)}, repeats)
     torch.set_num_threads(most)
     return [(n, 1e3 * timing.median(str(n))) for n in range(1, most + 1)]
 

@@ -11,6 +11,7 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.provenance import commit
+from benchmarks.speed.contenders import BATCHES
 from benchmarks.speed.growth import Curve
 from benchmarks.speed.kernels import LayerTime
 from benchmarks.speed.measure import Timing
@@ -76,6 +77,7 @@ def text(findings: Findings) -> str:
         "# Speed",
         f"Measured on {machine()}; commit {(code or 'unknown')[:12]}{' with changes' if dirty else ''}. "
         f"T = {findings.steps}; medians of {findings.repeats} paired repeats; ms are per image and step. "
+        f"Events and folded run {BATCHES} batches one after another, as a run of the benchmark does. "
         f"The kernels were ready after {findings.compile_seconds:.1f} s (compiled at first use, then cached).",
         "\n".join(f"- {SPECS[name].title}: {origin}" for name, origin in findings.origins.items()),
         "## Backends",

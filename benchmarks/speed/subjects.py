@@ -18,7 +18,7 @@ from msat.network import Network, SpikingNetwork
 from msat.task import AdaptiveParameters
 from msat.tracing import trace
 
-METHODS = {"IF": "maximum", "MSAT": "msat"}
+METHODS = {"IF": "maximum", "MSAT": "msat", "MSAT, normalised": "msat-normalised"}
 CALIBRATION = 128
 SEED = 0
 

@@ -13,8 +13,8 @@ PIXEL = {GATHER: (38.0, 4.0), SCATTER: (8.0, 4.0)}
 """Of each output pixel and step, whatever arrives: once, and for each vector of channels."""
 ROW = {GATHER: (0.15, 0.6), SCATTER: (0.0, 1.0)}
 """Of each weight row that is added: once, and for each vector."""
-MAC = 0.4
-"""Of a dense convolution, for a vector of multiply-accumulates."""
+MAC = (0.4, 6.4)
+"""Of a dense convolution, for a vector of multiply-accumulates: once, and divided by the channels, for narrow layers run slower."""
 VALUE = 0.3
 """Of each input value that a dense convolution reads, for it has to be written first."""
 SHORTCUT = 2.0
@@ -74,5 +74,7 @@ class Cost:
             channels, height, width = chain.shape
             total += VALUE * channels * height * width * chain.pool[0] * chain.pool[1]
             if chain.convolution:
-                total += MAC / self.lanes * chain.convolution.weight.numel() * self.pixels
+                weight = chain.convolution.weight
+                each = MAC[0] + MAC[1] / min(weight.shape[0], channels)
+                total += each / self.lanes * weight.numel() * self.pixels
         return total
