@@ -2,7 +2,6 @@
 
 import inspect
 import platform
-import resource
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from benchmarks import provenance
 from benchmarks.bench import CALIBRATION_RULE, Bench, open_bench, recipe_fields
 from benchmarks.cells import Cell, Setting, digest
 from benchmarks.measure import DIAGNOSED, Stopwatch, measure
+from benchmarks.memory import peak_memory
 from benchmarks.plugins import first_line
 from benchmarks.records import (
     SCHEMA,
@@ -181,7 +181,7 @@ def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return RunFields(
         seconds={phase: round(value, 3) for phase, value in watch.seconds.items()},
-        peak_memory=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        peak_memory=round(peak_memory(), 1),
         versions=provenance.versions(), device=f"{device} ({name})", threads=torch.get_num_threads(),
         backend=choose(setting.options.backend, device).name, commit=head, dirty=dirty,
     )  # fmt: skip

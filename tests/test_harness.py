@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from benchmarks.bench import open_bench
 from benchmarks.catalogue import read
 from benchmarks.cells import Cell, Options, Setting, grid
 from benchmarks.cli import app
+from benchmarks.memory import peak_memory
 from benchmarks.plugins import registry
 from benchmarks.records import read_record, read_records
 from benchmarks.selection import choose_methods, parse
@@ -283,3 +285,10 @@ def test_the_readme_s_method_works(call: Call, tmp_path: Path):
     assert len(source.splitlines()) <= 30
     (tmp_path / "deviations.py").write_text(source)
     assert call("check", "deviations.py").stdout == "method deviations: ok\n"
+
+
+def test_peak_memory_leaves_out_what_the_parent_had() -> None:
+    held = np.ones(50_000_000)
+    call = "from benchmarks.memory import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert peak_memory() > held.nbytes / 2**20 > float(done.stdout) > 1

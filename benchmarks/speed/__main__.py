@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.contenders import rate, works
-from benchmarks.speed.growth import curves, peak_memory
+from benchmarks.speed.growth import batch_memory, curves
 from benchmarks.speed.kernels import LAYERS, measure_layers
 from benchmarks.speed.measure import paired
 from benchmarks.speed.report import HEAD, Findings, grid, ratio_rows, text, write
@@ -41,7 +41,7 @@ def main() -> None:
         findings.growth_of = names[0]
         findings.growth = curves(subject(names[0], options.data, options.steps), options.steps, options.repeats)
         findings.memory = [
-            (name, neuron, {b: peak_memory(name, neuron, b, options.data, 16) for b in ("step", "folded", "events")})
+            (name, neuron, {b: batch_memory(name, neuron, b, options.data, 16) for b in ("step", "folded", "events")})
             for name in names
             for neuron in ("IF", "MSAT")
         ]

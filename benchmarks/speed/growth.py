@@ -1,7 +1,6 @@
 """How the event backend's time grows with steps, images, firing rate and threads; peak memory of backends and of whole runs."""
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.memory import peak_memory
 from benchmarks.records import read_record
 from benchmarks.speed.contenders import BATCHES, rate, run
 from benchmarks.speed.measure import paired
@@ -72,7 +72,7 @@ def run_memory(steps: int) -> float:
     return record.run.peak_memory
 
 
-def peak_memory(name: str, neuron: str, backend: str, data: Path | None, steps: int) -> float:
+def batch_memory(name: str, neuron: str, backend: str, data: Path | None, steps: int) -> float:
     """Return the growth of a fresh process's peak memory by one simulated batch, in megabytes."""
     order = json.dumps([name, neuron, backend, str(data) if data else None, steps])
     command = [sys.executable, "-m", "benchmarks.speed.growth", order]
@@ -84,9 +84,9 @@ def _grow(order: str) -> float:
     name, neuron, backend, data, steps = json.loads(order)
     chosen = subject(name, Path(data) if data else None, steps)
     network = chosen.converted(neuron)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     run(network, chosen.inputs, steps, choose(backend))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory() - before
 
 
 if __name__ == "__main__":
