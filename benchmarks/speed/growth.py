@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.memory import peak_memory
+from benchmarks.memory import forget_peak, peak_memory
 from benchmarks.records import read_record
 from benchmarks.speed.contenders import BATCHES, rate, run
 from benchmarks.speed.measure import paired
@@ -84,6 +84,7 @@ def _grow(order: str) -> float:
     name, neuron, backend, data, steps = json.loads(order)
     chosen = subject(name, Path(data) if data else None, steps)
     network = chosen.converted(neuron)
+    forget_peak()
     before = peak_memory()
     run(network, chosen.inputs, steps, choose(backend))
     return peak_memory() - before
