@@ -41,14 +41,14 @@ class View:
 
 
 def settled_standing(row: Row, _: Section) -> Standing:
-    """Rank by the real latency from which accuracy stays within a point of the ANN."""
+    """Rank by the real latency from which accuracy stays within a point of the ANN; `> T` where T steps did not show it."""
     found = [
         real_step(result, step)
         for result, step in zip(row.results, row.latency(ENERGY_EPSILON), strict=True)
         if step is not None
     ]
     if not found or len(found) < len(row.results):
-        return Standing(row, (float("inf"), 0.0), "–")
+        return Standing(row, (float("inf"), 0.0), f"> {row.steps}" if row.results else "–")
     return Standing(row, (mean(found), 0.0), f"{mean(found):.0f}")
 
 
@@ -131,8 +131,8 @@ SAME = "methods that a McNemar test on the same inputs (exact, Holm-corrected ov
 VIEWS = (
     View(
         "latency", "Settled latency",
-        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN; pairs are tested"
-        " at the checkpoint at or after the quicker one's latency.",
+        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN (> T: not"
+        " within the T that it was run for, and last); pairs are tested at the checkpoint at or after the quicker one's latency.",
         settled_standing, latency_tests,
     ),
     View(
