@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.memory import forget_peak, peak_memory
 from benchmarks.records import read_record
-from benchmarks.speed.contenders import BATCHES, rate, run
+from benchmarks.speed.contenders import rate, run
 from benchmarks.speed.measure import paired
 from benchmarks.speed.subjects import Subject, subject
 from msat.backends import Events, Folded, choose
 
+LARGE_BATCH = 50
 Curve = list[tuple[float, float]]
 """Points (cause, milliseconds per image and step; seconds for steps, MiB for memory)."""
 
@@ -28,7 +30,7 @@ def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
         timing = paired({"events": (partial(run, network, inputs, t, Events()), t * len(inputs))}, repeats)
         found["steps"].append((t, timing.median("events") * t * len(inputs)))
     for count in (1, 2, 5, 10, 20, 50):
-        images = inputs.repeat(-(-count // len(inputs)), *[1] * (inputs.dim() - 1))[:count]
+        images = enlarged(inputs, count)
         timing = paired({"events": (partial(run, network, images, steps, Events()), steps * count)}, repeats)
         found["images"].append((count, 1e3 * timing.median("events")))
     for scale in (0.25, 0.5, 1.0, 2.0, 4.0):
@@ -47,17 +49,23 @@ def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
 
 
 def threads(chosen: Subject, steps: int, repeats: int) -> Curve:
-    """Return the time for each number of threads, measured in turn in every repeat."""
-    network, inputs, most = chosen.converted("IF"), chosen.inputs, torch.get_num_threads()
+    """Return the time for each number of threads on a batch as large as a run's, measured in turn in every repeat."""
+    network, most = chosen.converted("IF"), torch.get_num_threads()
+    inputs = enlarged(chosen.inputs, LARGE_BATCH)
 
     def work(count: int) -> None:
         torch.set_num_threads(count)
-        run(network, inputs, steps, Events(), times=BATCHES)
+        run(network, inputs, steps, Events(), times=2)
 
-    units = steps * len(inputs) * BATCHES
+    units = 2 * steps * len(inputs)
     timing = paired({str(n): (partial(work, n), units) for n in range(1, most + 1)}, repeats)
     torch.set_num_threads(most)
     return [(n, 1e3 * timing.median(str(n))) for n in range(1, most + 1)]
+
+
+def enlarged(inputs: Tensor, count: int) -> Tensor:
+    """Return so many inputs, repeated in turn."""
+    return inputs[torch.arange(count) % len(inputs)]
 
 
 def run_memory(steps: int) -> float:

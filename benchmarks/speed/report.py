@@ -25,7 +25,7 @@ AXES = {
     "steps": ("steps", "seconds for all images"),
     "images": ("images at once", "ms per image and step"),
     "rate": ("firing rate, %", "ms per image and step"),
-    "threads": ("threads", "ms per image and step"),
+    "threads": ("threads (50 images at once)", "ms per image and step"),
     "memory": ("T of `make bench TASK=digits METHODS=msat`", "peak memory of the run, MiB"),
 }
 
