@@ -166,14 +166,14 @@ def ablation_figure(part: Section) -> Figure | None:
 
 
 def confidence_pairs(part: Section) -> list[tuple[Row, Row]]:
-    """Return the rows of a method without and with spike confidence, with equal parameters."""
+    """Return the rows of a method without and with spike confidence, with equal parameters and the nearest T."""
     found = []
     for without, with_it in paper().confidence:
-        plain = {(str(row.first.cell.overrides), row.steps): row for row in named(part, [without])}
         for row in named(part, [with_it]):
-            key = (str(row.first.cell.overrides), row.steps)
-            if key in plain:
-                found.append((plain[key], row))
+            overrides = row.first.cell.overrides
+            plain = [other for other in named(part, [without]) if other.first.cell.overrides == overrides]
+            if plain:
+                found.append((min(plain, key=lambda other: abs(other.steps - row.steps)), row))
     return found
 
 
