@@ -163,23 +163,22 @@ class Diagnostics(Observer):
     def see(self, chunk: Chunk) -> None:
         if chunk.position not in self.sites:
             return
-        output, spikes = chunk.traffic.output(), chunk.traffic.spikes().abs()
-        p, first, gain = chunk.position, chunk.first, chunk.stage.population.gain
-        if self.differential:
-            times = torch.arange(first + 1, first + 1 + len(output)).to(output)
-            output = output / times.view(-1, *[1] * (output.dim() - 1))
+        p, first, gain, count = chunk.position, chunk.first, chunk.stage.population.gain, chunk.traffic.steps
+        times = torch.arange(first + 1, first + 1 + count, dtype=torch.float32)
+        weight = 1 / times if self.differential else torch.ones(count)
         done = 0
         for index, t in enumerate(self.steps):
-            if first < t <= first + len(output):
-                self._add(p, output[done : t - first], spikes[done : t - first])
+            if first < t <= first + count:
+                self._add(p, *chunk.traffic.totals(done, t - first, weight))
                 done = t - first
                 mean = self.sent[p] * (gain if self.differential else gain / t)
                 self.snapshots[p, index] = (self.fired[p].clone(), mean)
-        self._add(p, output[done:], spikes[done:])
+        if done < count:
+            self._add(p, *chunk.traffic.totals(done, count, weight))
 
-    def _add(self, position: int, output: Tensor, spikes: Tensor) -> None:
-        self.fired[position] = self.fired.get(position, 0) + spikes.sum(0)
-        self.sent[position] = self.sent.get(position, 0) + output.sum(0)
+    def _add(self, position: int, sent: Tensor, fired: Tensor) -> None:
+        self.sent[position] = self.sent.get(position, 0) + sent
+        self.fired[position] = self.fired.get(position, 0) + fired
 
     def batch_done(self, inputs: Tensor, samples: Tensor) -> None:
         for position, z, a in self.network.trace(inputs):

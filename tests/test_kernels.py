@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from msat.backends import events_synapses, kernels
+from msat.backends.base import DenseTraffic
 from msat.backends.events import Events
 from msat.backends.events_lists import Buffer, EventTraffic, channels_last
 from msat.backends.events_plan import Unmatched, plan
@@ -22,7 +23,7 @@ from msat.backends.events_synapses import Synapses, lanes, tile_for
 from msat.backends.folded import FoldedSession
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.network import MaxPool, Relu, SpikingNetwork, SpikingStage, Stage
-from msat.neurons import IntegrateAndFire
+from msat.neurons import Emission, IntegrateAndFire
 from msat.pooling import LateralInhibitionPool
 from msat.tracing import trace
 
@@ -230,6 +231,10 @@ def test_lists_hold_what_was_put_in(
         torch.testing.assert_close(weighted, expected)
     flat = torch.ones_like(weight) * torch.arange(width)
     torch.testing.assert_close(traffic.weighted(flat)[0], ((outputs != 0) * flat).flatten(2).sum((1, 2)))
+    share, last = torch.rand(len(outputs)), len(outputs) - 1
+    sent, fired = traffic.totals(1, last, share)
+    torch.testing.assert_close(sent, torch.tensordot(share[1:last], outputs[1:last], 1))
+    torch.testing.assert_close(fired, (outputs != 0).float()[1:last].sum(0), rtol=0, atol=0)
 
 
 def test_counts_travel_with_the_events() -> None:
@@ -245,6 +250,9 @@ def test_counts_travel_with_the_events() -> None:
     spiked, sent = traffic.weighted(weight)
     torch.testing.assert_close(spiked, (counts.abs() * weight).flatten(2).sum((1, 2)))
     torch.testing.assert_close(sent, ((counts != 0) * weight).flatten(2).sum((1, 2)))
+    totals, dense = traffic.totals(0, 2, torch.tensor([1.0, 0.5])), DenseTraffic(Emission(outputs, counts))
+    for ours, plain in zip(totals, dense.totals(0, 2, torch.tensor([1.0, 0.5])), strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 POOLS = [

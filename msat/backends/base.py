@@ -15,6 +15,9 @@ from msat.neurons import Emission
 class Traffic(ABC):
     """What one population sent during a chunk of T steps to B inputs."""
 
+    steps: int
+    """T."""
+
     @abstractmethod
     def output(self) -> Tensor:
         """Return o(t): [T, B, ...], activation units."""
@@ -30,12 +33,19 @@ class Traffic(ABC):
         `weight` has the shape of one input's neurons.
         """
 
+    @abstractmethod
+    def totals(self, begin: int, end: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return, for each neuron [B, ...], sums over the chunk's steps begin .. end - 1 of weight(t) x o(t) and of |spikes|.
+
+        `weight`: float32 [T].
+        """
+
 
 class DenseTraffic(Traffic):
     """Traffic held as tensors."""
 
     def __init__(self, emission: Emission) -> None:
-        self.emission = emission
+        self.emission, self.steps = emission, len(emission.output)
 
     def output(self) -> Tensor:
         return self.emission.output
@@ -48,6 +58,10 @@ class DenseTraffic(Traffic):
         weights = weight.flatten().double()
         total = spikes @ weights
         return total, total if events is spikes else events @ weights
+
+    def totals(self, begin: int, end: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+        output, spikes = self.output()[begin:end], self.spikes()[begin:end]
+        return torch.tensordot(weight[begin:end].to(output), output, 1), spikes.abs().sum(0)
 
     @cached_property
     def _batch_sums(self) -> tuple[Tensor, Tensor]:

@@ -104,6 +104,16 @@ class EventTraffic(Traffic):
         )  # fmt: skip
         return spikes.sum(0), events.sum(0)
 
+    def totals(self, begin: int, end: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+        b, scale = self.buffer, self.scale
+        outputs, spikes = torch.zeros(2, 1, self.batch, b.height, b.width, b.channels)
+        library().run_tally(
+            ctypes.byref(self.lists), begin, end, self.batch, ctypes.c_void_p(None if scale is None else scale.data_ptr()),
+            ctypes.c_void_p(weight.data_ptr()), ctypes.c_void_p(outputs.data_ptr()), ctypes.c_void_p(spikes.data_ptr()),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return channels_first(outputs, b.shape)[0], channels_first(spikes, b.shape)[0]
+
     def record(self, begin: int, output: Tensor, spikes: Tensor | None) -> None:
         """Fill in steps begin .. with the outputs of a population [T, B, ...] and, if they are not 0 or 1, its spike counts."""
         b, laid = self.buffer, channels_last(output)

@@ -65,6 +65,11 @@ void run_densify(const Lists* in, int begin, int end, int batch, const float* sc
     share(batch, threads, [&](int64_t image) { densify(*in, begin, end, batch, int(image), scale, frames); });
 }
 
+void run_tally(const Lists* in, int begin, int end, int batch, const float* scale, const float* weight, float* outputs, float* spikes,
+               int threads) {
+    share(batch, threads, [&](int64_t image) { tally(*in, begin, end, int(image), scale, weight, outputs, spikes); });
+}
+
 void run_weigh(const Lists* in, int batch, const double* weight, int by_channel, double* spikes, double* events, int threads) {
     share(batch, threads,
           [&](int64_t image) { weigh(*in, int(image), weight, by_channel, spikes + image * in->steps, events + image * in->steps); });

@@ -116,6 +116,25 @@ static void densify(const Lists& in, int begin, int end, int batch, int image, c
     }
 }
 
+// Sums over steps begin .. end, for each neuron [B, pixels, channels]: weight[t] x output, and |spikes|.
+static void tally(const Lists& in, int begin, int end, int image, const float* scale, const float* weight, float* outputs, float* spikes) {
+    const int64_t size = in.pixels() * in.channels;
+    float *sent = outputs + image * size, *fired = spikes + image * size;
+    for (int t = begin; t < end; t++)
+        for (int g = 0; g < in.blocks; g++) {
+            const Stream s = in.stream(image, g, t);
+            for (int y = 0; y < in.height; y++) {
+                const int64_t row = int64_t(y) * in.width * in.channels;
+                for (uint32_t i = s.start[y * in.width]; i < s.start[(y + 1) * in.width]; i++) {
+                    const uint32_t code = s.code[i], channel = code & 0xffff;
+                    const int64_t at = row + int64_t(code >> 16) * in.channels + channel;
+                    sent[at] += weight[t] * (s.value ? s.value[i] : scale[channel]);
+                    fired[at] += !s.count ? 1 : s.count[i] < 0 ? -s.count[i] : s.count[i];
+                }
+            }
+        }
+}
+
 // Sums over one image's events, for each step: weight x spikes and weight x events. weight: [pixels] or [pixels, channels].
 static void weigh(const Lists& in, int image, const double* weight, bool by_channel, double* spikes, double* events) {
     for (int t = 0; t < in.steps; t++) {
