@@ -26,6 +26,8 @@ class Standing:
     """Smaller is better; (inf, ...) where there is no number."""
     text: str
     """The number as it is printed."""
+    short: bool = False
+    """Whether the method was run for so few steps that its place cannot be told; it does not rank."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,33 @@ class View:
     """p-values [k, k] that a method is not the worse of two; those above the diagonal count."""
 
 
-def settled_standing(row: Row, _: Section) -> Standing:
-    """Rank by the real latency from which accuracy stays within a point of the ANN; `> T` where T steps did not show it."""
+def settled_standing(row: Row, section: Section) -> Standing:
+    """Rank by the real latency from which accuracy stays within a point of the ANN; after those, by accuracy at T."""
     found = [
         real_step(result, step)
         for result, step in zip(row.results, row.latency(ENERGY_EPSILON), strict=True)
         if step is not None
     ]
     if not found or len(found) < len(row.results):
-        return Standing(row, (float("inf"), 0.0), f"> {row.steps}" if row.results else "–")
+        right = mean(result.correct[-1] for result in row.results) if row.results else 0.0
+        text = f"> {row.steps}" if row.results else "–"
+        return Standing(row, (float("inf"), -right), text, bool(row.results) and row.steps < longest(section))
     return Standing(row, (mean(found), 0.0), f"{mean(found):.0f}")
+
+
+def longest(section: Section) -> int:
+    """Return the largest T that a method which may rank was run for."""
+    return max((row.steps for row in ranked_rows(section).values() if row.results), default=0)
+
+
+def enough_steps(row: Row, section: Section, _: int) -> bool:
+    """Return whether a method was run for the fixed number of steps."""
+    return row.steps >= min(FIXED_STEPS, longest(section))
+
+
+def enough_operations(row: Row, section: Section, at: int) -> bool:
+    """Return whether a method was run until it had spent the fixed number of operations, or as long as any other."""
+    return at < len(row.results[0].checkpoints) - 1 or row.steps == longest(section)
 
 
 def steps_place(row: Row, section: Section) -> int | None:
@@ -73,9 +92,10 @@ def _last(fits: Sequence[bool]) -> int | None:
 
 
 Place = Callable[[Row, Section], int | None]
+Enough = Callable[[Row, Section, int], bool]
 
 
-def accuracy_standing(place: Place) -> Callable[[Row, Section], Standing]:
+def accuracy_standing(place: Place, enough: Enough) -> Callable[[Row, Section], Standing]:
     """Rank by accuracy at a checkpoint."""
 
     def standing(row: Row, section: Section) -> Standing:
@@ -83,7 +103,12 @@ def accuracy_standing(place: Place) -> Callable[[Row, Section], Standing]:
         if at is None:
             return Standing(row, (float("inf"), 0.0), "–")
         right = [r.correct[r.steps.index(r.checkpoints[at])] for r in row.results]
-        return Standing(row, (-mean(right), 0.0), percent(right, row.first.inputs.tested, interval=False))
+        return Standing(
+            row,
+            (-mean(right), 0.0),
+            percent(right, row.first.inputs.tested, interval=False),
+            not enough(row, section, at),
+        )
 
     return standing
 
@@ -106,12 +131,12 @@ def accuracy_tests(place: Place) -> Callable[[Sequence[Standing], Section], Numb
 
 
 def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
-    """Test each pair at the checkpoint at or after the quicker one's settled latency; without a latency there is no test."""
+    """Test each pair at the checkpoint at or after the quicker one's settled latency, or at T where neither has one."""
     values = np.ones((len(standings), len(standings)))
     for index, standing in enumerate(standings):
-        if standing.key[0] == float("inf"):
+        if not standing.row.results:
             break
-        step = max(t for t in standing.row.latency(ENERGY_EPSILON) if t is not None)
+        step = max(t or standing.row.steps for t in standing.row.latency(ENERGY_EPSILON))
         bits = bit_rows([_bits_at(s.row, step) for s in standings if s.row.results], section.first.inputs.tested)
         own = bits[index : index + 1]
         values[index, : len(bits)] = mcnemar(only(own, bits)[0], only(bits, own)[:, 0])
@@ -131,20 +156,20 @@ SAME = "methods that a McNemar test on the same inputs (exact, Holm-corrected ov
 VIEWS = (
     View(
         "latency", "Settled latency",
-        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN (> T: not"
-        " within the T that it was run for, and last); pairs are tested at the checkpoint at or after the quicker one's latency.",
+        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN; then, by accuracy"
+        " at T, those that do not within T (> T). Pairs are tested at the checkpoint at or after the quicker one's latency, or at T.",
         settled_standing, latency_tests,
     ),
     View(
         "steps", f"Accuracy at T = {FIXED_STEPS}",
         f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} steps (or T, if less).",
-        accuracy_standing(steps_place), accuracy_tests(steps_place),
+        accuracy_standing(steps_place, enough_steps), accuracy_tests(steps_place),
     ),
     View(
         "operations", "Accuracy at fixed operations",
         f"Accuracy, percent, at the last checkpoint up to which a method sends at most {EVENTS_PER_MAC:g} synaptic spike"
         " for each multiply-accumulate of the ANN.",
-        accuracy_standing(operations_place), accuracy_tests(operations_place),
+        accuracy_standing(operations_place, enough_operations), accuracy_tests(operations_place),
     ),
 )  # fmt: skip
 
@@ -168,8 +193,8 @@ class Board:
 
     view: View
     networks: tuple[Section, ...]
-    ranks: dict[str, dict[int, tuple[float, str]]]
-    """By method, by position of the network: (rank among all methods that were run there, printed number)."""
+    ranks: dict[str, dict[int, tuple[float | None, str]]]
+    """By method, by position of the network: (rank among all that rank there, printed number); no rank after too short a run."""
     sets: tuple[Means, ...]
     """Mean ranks on the sets of networks that share methods; none for a single network."""
 
@@ -180,9 +205,13 @@ class Board:
 
     def _place(self, label: str) -> tuple[tuple[float, ...], int, float, str]:
         found = self.ranks[label]
-        sizes = {index: sum(index in ranks for ranks in self.ranks.values()) for index in found}
-        ahead = mean(rank / sizes[index] for index, (rank, _) in found.items())
-        return tuple(m.means.get(label, float("inf")) for m in self.sets), -len(found), ahead, label
+        shares = [rank / self.size(index) for index, (rank, _) in found.items() if rank is not None]
+        ahead = mean(shares) if shares else float("inf")
+        return tuple(m.means.get(label, float("inf")) for m in self.sets), -len(shares), ahead, label
+
+    def size(self, index: int) -> int:
+        """Return how many methods rank on a network."""
+        return sum(ranks.get(index, (None, ""))[0] is not None for ranks in self.ranks.values())
 
 
 def networks(parts: Sequence[Section]) -> list[Section]:
@@ -204,13 +233,15 @@ def ranked_rows(section: Section) -> dict[str, Row]:
     return rows
 
 
-def complete(parts: Sequence[Section]) -> list[str]:
-    """Return the methods that have a record on every network."""
-    sets = [set(ranked_rows(part)) for part in parts]
-    return sorted(set.intersection(*sets)) if sets else []
+def complete(view: View, parts: Sequence[Section]) -> list[str]:
+    """Return the methods that rank on every network."""
+    ranking = [
+        {label for label, row in ranked_rows(part).items() if not view.standing(row, part).short} for part in parts
+    ]
+    return sorted(set.intersection(*ranking)) if ranking else []
 
 
-def shared(parts: Sequence[Section]) -> list[list[Section]]:
+def shared(view: View, parts: Sequence[Section]) -> list[list[Section]]:
     """Return the sets of networks to take mean ranks on, each of two or more networks that share two or more methods.
 
     Ranks among different methods cannot be averaged: the fifth of nine is not the fifth of forty. So there is one set of
@@ -220,25 +251,27 @@ def shared(parts: Sequence[Section]) -> list[list[Section]]:
     everything = kept = best = list(parts)
     while len(kept) > 2:
         fewer = [kept[:k] + kept[k + 1 :] for k in range(len(kept))]
-        kept = max(fewer, key=lambda nets: len(complete(nets)))
-        if len(kept) * len(complete(kept)) > len(best) * len(complete(best)):
+        kept = max(fewer, key=lambda nets: len(complete(view, nets)))
+        if len(kept) * len(complete(view, kept)) > len(best) * len(complete(view, best)):
             best = kept
     sets = [everything] if len(best) == len(everything) else [everything, best]
-    return [nets for nets in sets if len(nets) > 1 and len(complete(nets)) > 1]
+    return [nets for nets in sets if len(nets) > 1 and len(complete(view, nets)) > 1]
 
 
 def board(view: View, parts: Sequence[Section]) -> Board:
     """Return the ranks on every network, and the mean ranks of the methods that share networks."""
-    ranks: dict[str, dict[int, tuple[float, str]]] = {}
+    ranks: dict[str, dict[int, tuple[float | None, str]]] = {}
     for index, part in enumerate(parts):
-        for standing, rank in rank_network(view, list(ranked_rows(part).values()), part):
-            ranks.setdefault(standing.row.label, {})[index] = (rank, standing.text)
-    return Board(view, tuple(parts), ranks, tuple(mean_ranks(view, nets) for nets in shared(parts)))
+        rows = ranked_rows(part)
+        found = {standing.row.label: rank for standing, rank in rank_network(view, list(rows.values()), part)}
+        for label, row in rows.items():
+            ranks.setdefault(label, {})[index] = (found.get(label), view.standing(row, part).text)
+    return Board(view, tuple(parts), ranks, tuple(mean_ranks(view, nets) for nets in shared(view, parts)))
 
 
 def mean_ranks(view: View, nets: Sequence[Section]) -> Means:
     """Return the mean ranks of the methods that have a record on every one of some networks, ranked among themselves."""
-    labels = complete(nets)
+    labels = complete(view, nets)
     found: dict[str, dict[str, list[float]]] = {label: {} for label in labels}
     for net in nets:
         rows = ranked_rows(net)
@@ -249,9 +282,10 @@ def mean_ranks(view: View, nets: Sequence[Section]) -> Means:
 
 
 def rank_network(view: View, rows: Sequence[Row], part: Section) -> list[tuple[Standing, float]]:
-    """Return standings, best first, with the mean rank of their tie group."""
+    """Return the standings that rank, best first, with the mean rank of their tie group."""
     standings = sorted(
-        (view.standing(row, part) for row in rows), key=lambda s: (s.key, not s.row.results, s.row.label)
+        (s for s in (view.standing(row, part) for row in rows) if not s.short),
+        key=lambda s: (not s.row.results, s.key, s.row.label),
     )
     values = holm_upper(view.tests(standings, part))
     ranks: list[float] = []

@@ -14,11 +14,11 @@ from benchmarks.tables import Section, sections
 LEAST_TASKS = 5
 """Fewest tasks for which a critical difference says something."""
 HOW = (
-    f"Ranks, 1 is best; {SAME}. A network's column has the number of methods that were run on it in its head, and in its"
+    f"Ranks, 1 is best; {SAME}. A network's column has the number of methods that rank on it in its head, and in its"
     " cells the rank among all of those and the number behind it. A mean rank is over tasks (over a task's networks"
     " first), and only ever among methods that have a record on every network of the set: ranks are taken anew among"
     " them, tie groups too, for a fifth place of nine is not one of forty. A method without a mean rank was not run"
-    " somewhere, as its row shows. A method that failed or was skipped on a network, or gives no number there, ranks last on it."
+    " somewhere, or ran for too few steps to tell its place (its number stands there without a rank), as its row shows. A method that failed or was skipped on a network, or gives no number there, ranks last on it."
     " Stochastic methods enter with their mean over seeds and are tested with their first seed."
 )
 Diagrams = Mapping[str, Callable[[Path], None]]
@@ -52,10 +52,12 @@ def basis(net: Section) -> str:
     """Return a line on what a network's ranks rest on: data, inputs, the ANN, T and seeds."""
     first, total = net.first, net.first.inputs.tested
     steps = ", ".join(map(str, sorted({row.steps for row in net.rows})))
-    seeds = len({record.cell.seed for row in net.rows for record in row.records})
+    several = [row.label for row in net.rows if len(row.records) > 1]
+    seeds = max(len(row.records) for row in net.rows)
     return (
         f"- {md.escape(place(net))}: {md.escape(first.data.label)}; {total:,} test inputs;"
-        f" ANN {md.percent([first.ann.correct], total)} %; T = {steps}; seeds: {seeds}"
+        f" ANN {md.percent([first.ann.correct], total)} %; T = {steps}; seeds: 1"
+        + (f" ({seeds} for {', '.join(map(md.escape, several))})" if several else "")
     )
 
 
@@ -88,8 +90,8 @@ def board_table(found: Board) -> list[str]:
 
 
 def _sizes(found: Board) -> list[tuple[Section, int]]:
-    """Return the networks with the number of methods that were run on each."""
-    return [(net, sum(index in ranks for ranks in found.ranks.values())) for index, net in enumerate(found.networks)]
+    """Return the networks with the number of methods that rank on each."""
+    return [(net, found.size(index)) for index, net in enumerate(found.networks)]
 
 
 def mean_title(means: Means) -> str:
@@ -118,7 +120,7 @@ def network_cell(found: Board, label: str, index: int) -> str:
         return "not run"
     rank, text = found.ranks[label][index]
     fault = ranked_rows(found.networks[index])[label].fault.split(":")[0]
-    return f"{rank:g} · {fault or text}"
+    return f"too short · {text}" if rank is None else f"{rank:g} · {fault or text}"
 
 
 def _draw(title: str, means: Means, file: Path) -> None:

@@ -62,11 +62,41 @@ def test_a_failed_cell_ranks_last_and_has_no_number():
         assert (first.row.label, rank, last.row.label, other, last.text) == ("a", 1, "b", 2, "–")
 
 
+def test_a_run_too_short_to_tell_its_place_does_not_rank():
+    longer, short = with_bits("a", 20, 64), with_bits("b", 30, 64)
+    cell = short.cell.model_copy(update={"steps": 2})
+    part, rows = rows_of(longer, short.model_copy(update={"cell": cell, "result": halved(short)}))
+    for view in VIEWS:
+        assert [(s.row.label, rank) for s, rank in rank_network(view, rows, part)] == [("a", 1)]
+    found = board(LATENCY, [part, *nets_of("ab")])
+    assert found.ranks["b"][0] == (None, "> 2") and found.size(0) == 1
+    assert "too short · > 2" in board_table(found)[2]
+    assert found.sets == ()  # they share one method only
+
+
+def halved(record: Record):
+    """Return a record's result cut after its second step."""
+    result = record.result
+    assert result is not None
+    return result.model_copy(
+        update={
+            "steps": result.steps[:2], "correct": result.correct[:2], "checkpoints": [1, 2], "bits": result.bits[:2],
+            "spikes": {kind: counts[:2] for kind, counts in result.spikes.items()}, "real_latency": [1, 2],
+        }
+    )  # fmt: skip
+
+
+def test_methods_that_never_settle_rank_by_accuracy_and_are_tested():
+    part, rows = rows_of(*(with_bits(name, n, 64) for name, n in {"a": 20, "b": 45, "c": 43}.items()))
+    found = [(s.row.label, rank, s.text) for s, rank in rank_network(LATENCY, rows, part)]
+    assert found == [("b", 1.5, "> 4"), ("c", 1.5, "> 4"), ("a", 3, "> 4")]
+
+
 def nets_of(*methods: str):
     """Return a network for each text of one-letter methods; of the first n, each next one is less often right."""
     parts = []
     for index, names in enumerate(methods):
-        records = [with_bits(name, 60 - 12 * "abcdefgh".index(name), 64) for name in names]
+        records = [with_bits(name, max(0, 60 - 12 * "abcdefgh".index(name)), 64) for name in names]
         cell = {"task": f"task-{index}"}
         parts += sections([r.model_copy(update={"cell": r.cell.model_copy(update=cell)}) for r in records])
     return parts
@@ -108,10 +138,10 @@ def test_of_a_network_measured_twice_the_smaller_part_is_named_and_not_ranked():
 
 
 def test_all_networks_come_first_and_fewer_where_methods_are_missing():
-    sizes = [[len(net.rows) for net in nets] for nets in shared(nets_of("abcdefg", "abcdefg", "ab"))]
+    sizes = [[len(net.rows) for net in nets] for nets in shared(STEPS, nets_of("abcdefg", "abcdefg", "ab"))]
     assert sizes == [[7, 7, 2], [7, 7]]
-    assert shared(nets_of("ab")) == []
-    assert [len(nets) for nets in shared(nets_of("ab", "ab", "ab"))] == [3]
+    assert shared(STEPS, nets_of("ab")) == []
+    assert [len(nets) for nets in shared(STEPS, nets_of("ab", "ab", "ab"))] == [3]
 
 
 def test_a_tasks_networks_count_once():
