@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.markdown import percent
 from benchmarks.pairs import ALPHA, Numbers, bit_rows, holm_upper, mcnemar, only
 from benchmarks.records import Record
-from benchmarks.tables import ENERGY_EPSILON, Row, Section, real_step
+from benchmarks.tables import ENERGY_EPSILON, Row, Section
 
 FIXED_STEPS = 32
 """Real latency at which accuracies are ranked, or the network's T if that is less."""
@@ -44,11 +44,7 @@ class View:
 
 def settled_standing(row: Row, section: Section) -> Standing:
     """Rank by the real latency from which accuracy stays within a point of the ANN; after those, by accuracy at T."""
-    found = [
-        real_step(result, step)
-        for result, step in zip(row.results, row.latency(ENERGY_EPSILON), strict=True)
-        if step is not None
-    ]
+    found = [step for step in row.real_latency(ENERGY_EPSILON) if step is not None]
     if not found or len(found) < len(row.results):
         right = mean(result.correct[-1] for result in row.results) if row.results else 0.0
         text = f"> {row.steps}" if row.results else "–"

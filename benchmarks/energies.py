@@ -31,7 +31,8 @@ def energies(part: Section, cost: energy.Costs) -> list[str]:
         " Paper: every event an accumulate, the first layer multiply-accumulates once. Strict: graded events are"
         " multiply-accumulates, burst events count each spike, the neurons' own operations count. In both the first layer, whose input is constant,"
         " is computed once; a first pass (SRP, COS) counts from step 1 on."
-        f" AC {cost.accumulate:g} pJ, MAC {cost.multiply_accumulate:g} pJ ({md.escape(cost.source)})."
+        f" AC {cost.accumulate:g} pJ, MAC {cost.multiply_accumulate:g} pJ ({md.escape(cost.source)});"
+        f" an exponential or logarithm of a neuron is taken as {cost.transcendental:g} pJ. Memory and state accesses count in neither."
     )
     return ["### Operations and energy", md.table(names, rows), text]
 

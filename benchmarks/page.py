@@ -117,7 +117,7 @@ def accuracy(part: Section) -> list[str]:
         *(f"settled, {e:g} pt" for e in EPSILONS),
         "best step",
         "real T",
-        "agrees, %",
+        "agrees at T, %",
     ]
     rows = [
         ["ANN", *[md.percent([part.first.ann.correct], total)] * len(checkpoints), *[md.NONE] * (len(EPSILONS) + 3)]
@@ -128,12 +128,12 @@ def accuracy(part: Section) -> list[str]:
             rows.append([name, f"**{md.escape(row.fault)}**", *[md.NONE] * (len(names) - 2)])
             continue
         cells = _curve(row, part)
-        latencies = [md.steps(row.latency(points)) for points in EPSILONS]
+        latencies = [md.steps(row.real_latency(points)) for points in EPSILONS]
         agree = md.percent([r.agree[-1] for r in row.results], total, interval=False)
         rows.append([name, *cells, *latencies, _best(row), str(row.results[0].real_latency[-1]), agree])
     text = (
-        "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Settled: first step"
-        " from which accuracy stays within so many points of the ANN (– : not within T; behind a row's T there is no accuracy either); methods converted anew for every T"
+        "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Settled: real steps"
+        " until the answer from which on accuracy stays within so many points of the ANN (– : not within T; behind a row's T there is no accuracy either); methods converted anew for every T"
         " settle at a checkpoint. Best step: what papers print, the step with most right answers (chosen on the"
         " test inputs, so it never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out. Rows in order of the latency"
         f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T."
@@ -195,7 +195,7 @@ def sin(part: Section) -> list[str]:
     legend = ", ".join(f"{n} {md.escape(site.name)}" for n, site in enumerate(numbered, 1))
     text = (
         f"SIN ratio, percent: neurons that should be silent but have fired by step t, of those that should be silent. ANS:"
-        f" spikes of each such neuron. Worst site: largest squared conversion error at T relative to the squared activation."
+        f" spikes of each such neuron. Worst site: largest squared conversion error at the row's own T relative to the squared activation."
         f" On {part.first.inputs.diagnosed} calibration inputs, mean over seeds. Sites: {legend}."
     )
     return ["### Spikes of inactivated neurons", md.table(names, rows), text]
@@ -249,7 +249,7 @@ def summary(records: Sequence[Record]) -> str:
         rows = [["ANN", *[md.percent([part.first.ann.correct], total, False)] * len(checkpoints), ""]]
         for row in part.rows:
             if row.results:
-                rows.append([part.name(row), *_curve(row, part, False), md.steps(row.latency(ENERGY_EPSILON))])
+                rows.append([part.name(row), *_curve(row, part, False), md.steps(row.real_latency(ENERGY_EPSILON))])
             else:
                 rows.append([part.name(row), _status(row), *[""] * len(checkpoints)])
         names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]

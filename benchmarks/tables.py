@@ -49,6 +49,11 @@ class Row:
         total, ann = self.first.inputs.tested, self.first.ann.correct
         return [settled(r.steps, r.correct, needed(ann, total, points)) for r in self.results]
 
+    def real_latency(self, points: float) -> list[int | None]:
+        """Return the steps until the answer of the settled latency is out, for each seed."""
+        found = zip(self.results, self.latency(points), strict=True)
+        return [None if step is None else real_step(result, step) for result, step in found]
+
     def best(self) -> list[int]:
         """Return the step of each seed with most right answers: what papers print, chosen on the test set."""
         return [r.steps[r.correct.index(max(r.correct))] for r in self.results]
@@ -105,8 +110,8 @@ def _row(name: str, steps: int, records: list[Record]) -> Row:
 
 
 def _order(row: Row) -> tuple[float, float, str, int]:
-    latencies = row.latency(ENERGY_EPSILON)
-    found = [real_step(r, t) for r, t in zip(row.results, latencies, strict=True) if t is not None]
+    latencies = row.real_latency(ENERGY_EPSILON)
+    found = [t for t in latencies if t is not None]
     late = mean(found) if latencies and len(found) == len(latencies) else float("inf")
     final = mean(r.correct[-1] for r in row.results) if row.results else -1
     return late, -final, row.label, row.steps

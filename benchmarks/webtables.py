@@ -88,10 +88,10 @@ def _rank(found: Board, label: str, index: int) -> Cell:
 def method_table(nets: Sequence[Section], files: Files) -> Table:
     """Return one row for each method on each network."""
     names = ("Network", "Method", "records", "T", "right at T, %", *(f"settled, {e:g} pt" for e in EPSILONS), "best step", "real T",
-             "agrees, %", "spikes", "SIN, last site, %", "worst site")  # fmt: skip
+             "agrees at T, %", "spikes", "SIN, last site, %", "worst site")  # fmt: skip
     rows = tuple(_method_row(net, row, files) for net in nets for row in net.rows)
     note = (
-        "Right answers with 95 % Wilson interval, or ± standard deviation over seeds. Settled: first step from which accuracy"
+        "Right answers with 95 % Wilson interval, or ± standard deviation over seeds. Settled: real steps until the answer from which on accuracy"
         " stays within so many points of the ANN (– : not within T). Best step: as papers print it, chosen on the test inputs."
         f" SIN at the checkpoint nearest to step {SIN_STEP}; worst site: largest relative conversion error at T."
     )
@@ -104,7 +104,7 @@ def _method_row(net: Section, row: Row, files: Files) -> tuple[Cell, ...]:
     if not row.results:
         return (*head, Cell(row.fault), *[Cell(md.NONE)] * (len(EPSILONS) + 6))
     total, results = row.first.inputs.tested, row.results
-    latencies = [row.latency(points) for points in EPSILONS]
+    latencies = [row.real_latency(points) for points in EPSILONS]
     errors = site_means(row, -1, "relative_error")
     return (
         *head,
