@@ -49,7 +49,8 @@ $(SPEED): $(READY)
 speed: $(SPEED)
 	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
 
-# The experiments of results/full/, cheapest first; a run that is stopped goes on where it was.
+# The paper's experiments at full size, cheapest first; a run that is stopped goes on where it was. results/full/ holds what has
+# been run so far, on fewer pictures (docs/findings.md).
 FULL = $(BIN)/msat-bench run --profile full --data $(DATA)
 KAPPAS := $(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)))
 paper: $(READY)
