@@ -18,7 +18,7 @@ from msat.backends import choose
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.method import Method
-from msat.network import MaxPool, Relu, SpikingNetwork
+from msat.network import MaxPool, Network, Relu, SpikingNetwork
 from msat.observers import Accuracy, Activity, Diagnostics, SiteDiagnosis, checkpoints
 from msat.simulation import simulate, tensor_batches
 
@@ -147,7 +147,7 @@ def _population(bench: Bench, runs: list[Run], position: int) -> Population:
 
     return Population(
         name=spiking.stage.name,
-        role=_role(network, position),
+        role=_role(bench.network, network, position),
         neurons=_units(network, position, shape),
         spike_kind=spiking.population.spike_kind,
         **operations._asdict(),
@@ -161,9 +161,12 @@ def _population(bench: Bench, runs: list[Run], position: int) -> Population:
     )
 
 
-def _role(network: SpikingNetwork, position: int) -> Any:
-    rule = network.stages[position].stage.rule
-    return {Relu: "site", MaxPool: "pool"}.get(type(rule), "readout")
+def _role(ann: Network, network: SpikingNetwork, position: int) -> Any:
+    """Return what a population replaces; a site that the ANN has not (BSNN) is a relay."""
+    stage = network.stages[position].stage
+    if isinstance(stage.rule, Relu) and stage.name not in {ann.stages[site].name for site in ann.sites}:
+        return "relay"
+    return {Relu: "site", MaxPool: "pool"}.get(type(stage.rule), "readout")
 
 
 def _units(network: SpikingNetwork, position: int, shape: tuple[int, ...]) -> int:

@@ -129,7 +129,9 @@ class Population(Part):
     """One stage of the spiking network; lists run along the record's `checkpoints`, sums over all tested inputs."""
 
     name: str = Field(description="Name of the module.")
-    role: Literal["site", "pool", "readout"] = Field(description="What it replaces.")
+    role: Literal["site", "pool", "readout", "relay"] = Field(
+        description="What it replaces: a ReLU, a max-pool, the output; a relay is a site that the ANN has not."
+    )
     neurons: int = Field(description="Units of one input (for a pool: window places).")
     spike_kind: str = Field(description="What its spikes carry.")
     additions: int = Field(description="Additions of one unit in one step.")

@@ -79,6 +79,16 @@ def test_a_run_leaves_records_tables_and_a_summary(call: Call):
     assert "nothing is drawn, in truth." in page
 
 
+def test_a_site_that_the_ann_has_not_is_no_site_in_the_tables(call: Call):
+    done = run(call, "--model", "residual", "--methods", "bsnn,maximum")
+    assert done.exit_code == 0, done.output
+    found, _ = read_records(Path("results"))
+    roles = {r.cell.method: [p.role for p in r.result.populations] for r in found if r.result}
+    assert roles["maximum"] == ["site"] * 3 + ["readout"]
+    assert sorted(roles["bsnn"]) == sorted([*roles["maximum"], "relay"])
+    assert Path("results/sample/clouds/residual-error.svg").exists()
+
+
 def test_one_bad_method_does_not_end_the_others(call: Call):
     done = run(call, "--methods", "raises,skips,maximum")
     assert done.exit_code == 1

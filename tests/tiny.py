@@ -16,6 +16,23 @@ def mlp(data: Data) -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, len(data.classes)))
 
 
+class Residual(nn.Module):
+    """A shortcut around two ReLUs."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.relu1, self.relu2, self.relu3, self.last = nn.ReLU(), nn.ReLU(), nn.ReLU(), nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu1(self.first(x))
+        return self.last(self.relu3(self.third(self.relu2(self.second(x))) + x))
+
+
+def residual(data: Data) -> nn.Module:
+    return Residual(len(data.classes))
+
+
 def dead(data: Data) -> nn.Module:
     """Return a network whose ReLU never fires."""
     network = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, len(data.classes)))
@@ -47,6 +64,7 @@ class Clouds(Task):
         recipe = Recipe(epochs=8, learning_rate=0.1, batch=32)
         return {
             "mlp": ModelSpec(mlp, recipe, 8, CHAIN),
+            "residual": ModelSpec(residual, recipe, 8, CHAIN),
             "dead": ModelSpec(dead, Recipe(epochs=1, learning_rate=1e-6), 8, CHAIN),
             "smooth": ModelSpec(smooth, recipe, 8, CHAIN),
         }
