@@ -102,7 +102,7 @@ def mean_title(means: Means) -> str:
 def sets_note(found: Board) -> list[str]:
     """Return a sentence on each column of mean ranks: who takes part."""
     return [
-        f"Mean rank, {len(means.networks)} networks: among the {len(means.means)} methods that were run on all of"
+        f"Mean rank, {len(means.networks)} networks: among the {len(means.means)} methods that rank on all of"
         f" {', '.join(map(place, means.networks))}."
         for means in found.sets
     ]

@@ -68,7 +68,7 @@ def _rank_table(found: Board) -> Table:
     )
     names = ("Method", *map(mean_title, found.sets), *map(place, found.networks))
     note = [
-        found.view.note, "Networks: rank among all methods that were run there, and the number behind it.",
+        found.view.note, "Networks: rank among all methods that rank there, and the number behind it.",
         *sets_note(found), "LEADERBOARD.md says more.",
     ]  # fmt: skip
     return Table(
