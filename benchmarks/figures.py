@@ -156,7 +156,7 @@ def ablation_figure(part: Section) -> Figure | None:
     figure, (axes,) = canvas(1, width=5.2)
     for index, row in enumerate(rows):
         steps, shares, _ = curve(row)
-        axes.plot(steps, shares, label=short(part.name(row)), **colour(index))
+        axes.plot(steps, shares, label=part.name(row), **colour(index))
     _ann(axes, part)
     doubling(axes, part.checkpoints)
     axes.set_xlabel("time step")

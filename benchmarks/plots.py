@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -60,9 +61,13 @@ def canvas(
     return figure, axes
 
 
+LEGEND_CHARACTERS = 20
+
+
 def legend(figure: Figure, axes: Axes, room: float = 1.9) -> None:
-    """Put the legend of some axes into the room at the right."""
-    handles, labels = axes.get_legend_handles_labels()
+    """Put the legend of some axes into the room at the right; a long name takes several lines."""
+    handles, names = axes.get_legend_handles_labels()
+    labels = [fill(name, LEGEND_CHARACTERS) for name in names]
     if handles:
         edge = 1 - room / figure.get_figwidth()
         figure.legend(handles, labels, loc="center left", bbox_to_anchor=(edge, 0.5), borderaxespad=0, handlelength=2.2)
