@@ -1,8 +1,10 @@
 """One stage under the event backend: fused with its neuron, through the neuron's PyTorch step, as a pool of lists, or dense."""
 
 import ctypes
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +19,13 @@ from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import PAIR, SCAN, Pool, Stage, address, room
+from msat.backends.trees import changed
 from msat.network import Readout
 from msat.neurons import Emission
 from msat.pooling import LateralInhibitionPool, SpikingPool
 
+SLICE_BUDGET = 1 << 16
+"""Most neurons of a slice for each thread, beyond one input: half a dozen tensors of that many values fit a second-level cache."""
 Constant = Callable[[Sequence[Traffic], int, int], Tensor]
 """Currents [T, B, ...] of a stage that no spike reaches; computed once per batch."""
 
@@ -116,7 +121,10 @@ class FusedRunner(Runner):
 
 
 class TorchRunner(Runner):
-    """Event synapses, then the population's own PyTorch code, then its outputs as lists; a readout stays dense."""
+    """Event synapses, then the population's own PyTorch code, then its outputs as lists; a readout stays dense.
+
+    The population's steps run on few inputs at a time, so that what its operations pass to each other stays in the cache.
+    """
 
     def __init__(self, synapses: Synapses, population: Any, shape: tuple[int, ...], output: tuple[int, ...], constant: Constant | None) -> None:  # fmt: skip
         self.synapses, self.population, self.constant = synapses, population, constant
@@ -135,13 +143,44 @@ class TorchRunner(Runner):
         for begin in range(0, count, size):
             end = min(begin + size, count)
             currents = self.currents(sources, kernel, batch, (begin, end), first)
-            state = self.population.start(currents[0], samples) if state is None else state
-            emission, state = self.population.scan(currents, state)
             if self.silent:
+                state = self.population.start(currents[0], samples) if state is None else state
+                emission, state = self.population.scan(currents, state)
                 return DenseTraffic(emission), state
+            emission, state = self.scan(currents, state, samples)
             traffic = self.compact(emission, traffic, batch, begin, count)
         assert traffic is not None
         return traffic, state
+
+    def scan(self, currents: Tensor, state: Any, samples: Tensor) -> tuple[Emission, "SlicedState"]:
+        """Return outputs and spike counts of a chunk [T, B, ...], each with its channels last in memory."""
+        batch = len(samples)
+        if not isinstance(state, SlicedState):
+            state = self.sliced(currents[0], state, samples)
+        output, events, parts = self.frames(len(currents), batch), None, []
+        for part, begin in zip(state.parts, range(0, batch, state.size), strict=True):
+            own = slice(begin, min(begin + state.size, batch))
+            for t, current in enumerate(currents[:, own]):
+                emission, part = self.population.step(current, part)
+                output[t, own] = emission.output
+                if emission.events is not None:
+                    events = self.frames(len(currents), batch) if events is None else events
+                    events[t, own] = emission.events
+            parts.append(part)
+        return Emission(output, events), SlicedState(tuple(parts), state.size)
+
+    def sliced(self, current: Tensor, state: Any, samples: Tensor) -> "SlicedState":
+        """Return the start state by slices of inputs: at rest, or what a warm-up pass left."""
+        batch = len(samples)
+        size = max(1, SLICE_BUDGET * torch.get_num_threads() // math.prod(self.shape))
+        slices = [slice(begin, min(begin + size, batch)) for begin in range(0, batch, size)]
+        if state is None:
+            return SlicedState(tuple(self.population.start(current[own], samples[own]) for own in slices), size)
+        return SlicedState(tuple(changed(state, partial(_of_inputs, own, batch)) for own in slices), size)
+
+    def frames(self, steps: int, batch: int) -> Tensor:
+        """Return room for the outputs of some steps [T, B, ...], the channels last in memory."""
+        return channels_first(torch.empty(steps, batch, *self.output[1:], self.output[0]), self.output)
 
     def currents(
         self, sources: Sequence[Traffic], kernel: int, batch: int, span: tuple[int, int], first: int
@@ -168,6 +207,18 @@ class TorchRunner(Runner):
             traffic = EventTraffic(buffer, buffer.lists(batch, count), batch, None)
         traffic.record(begin, emission.output, emission.events)
         return traffic
+
+
+def _of_inputs(own: slice, batch: int, value: Tensor) -> Tensor:
+    """Return a state of some inputs of a batch; what is the same for all has no axis for them."""
+    return value[own] if value.dim() and len(value) == batch else value
+
+
+class SlicedState(NamedTuple):
+    """A population's states, one for each slice of `size` inputs."""
+
+    parts: tuple[Any, ...]
+    size: int
 
 
 class PoolRunner(Runner):
