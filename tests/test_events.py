@@ -8,7 +8,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines import burst, calibration, constant, dcgs, group_neuron, hmt, msat, opt, parallel, rmp
+from baselines import (
+    burst,
+    calibration,
+    constant,
+    dcgs,
+    double_threshold,
+    group_neuron,
+    hmt,
+    msat,
+    opt,
+    parallel,
+    rmp,
+    snm,
+    spicalib,
+    spike_norm,
+    srp,
+    tsc,
+)
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
@@ -32,6 +49,7 @@ METHODS = [
     group_neuron.group_neuron(), hmt.hmt(), hmt.hmt(members=8), dcgs.dcgs_rate(), dcgs.dcgs_single(),
     constant.maximum(), constant.half_start(), msat.msat(), msat.msat_normalised(), msat.dtt(), msat.det(),
     msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
+    spike_norm.spike_norm(), double_threshold.double_threshold(), snm.snm(), spicalib.spicalib(), srp.srp(), tsc.tsc(),
     calibration.calibration_light(), calibration.calibration_advanced(),
 ]  # fmt: skip
 ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
@@ -177,7 +195,7 @@ def final(spiking: SpikingNetwork, inputs: Tensor, backend: Any, steps: int = 32
 
 
 def test_each_stage_gets_the_fastest_way_it_allows(small: tuple[nn.Module, Tensor]) -> None:
-    methods = (constant.maximum(), msat.msat(), burst.burst(), constant.maximum_hard())
+    methods = (constant.maximum_hard(), msat.msat(), burst.burst(), spicalib.spicalib())
     kinds = [[type(r) for r in session(method, small).runners] for method in methods]
     assert kinds[0] == kinds[1] == kinds[2] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
     assert kinds[3] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]

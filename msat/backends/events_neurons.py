@@ -12,6 +12,7 @@ from msat.backends.kernels.structs import Adaptive, Levels
 from msat.coding import DifferentialNeuron
 from msat.multithreshold import HybridMultiThreshold, MultiThreshold, Retracting
 from msat.neurons import ZERO, Burst, IntegrateAndFire, Neuron, Population
+from msat.signed import SignedIntegrateAndFire
 from msat.task import CHAIN
 
 States = tuple[Tensor, ...]
@@ -47,12 +48,14 @@ def fuse(population: Population, dims: int) -> Fusion | None:
 
 def _integrate_and_fire(neuron: IntegrateAndFire, dims: int) -> Fusion | None:
     theta, v = neuron.threshold, neuron.initial
-    if neuron.reset == "hard" or neuron.strict:
-        return None
+    other = neuron.reset == "hard" or neuron.strict
     if any(n > 1 for n in with_batch(theta, dims).shape[2:]):
+        if other:
+            return None
         # A threshold per neuron gives every event its own value, which the adaptive kernel sends.
         return Fusion("adaptive", theta, (v, ZERO), lambda s: (s.v, s.v), Adaptive())
-    return Fusion("if", theta, (v,), lambda s: (s.v,))
+    levels = Levels(hard=neuron.reset == "hard", strict=neuron.strict)
+    return Fusion("hard or strict" if other else "if", theta, (v,), lambda s: (s.v,), levels=levels)
 
 
 def _neuron(neuron: Neuron) -> Fusion | None:
@@ -65,6 +68,9 @@ def _neuron(neuron: Neuron) -> Fusion | None:
     if isinstance(neuron, HybridMultiThreshold) and kind is HybridMultiThreshold and not neuron.communicate:
         levels = Levels(cap=2**neuron.members - 1, as_bits=1)
         return Fusion("burst", neuron.unit, (v,), lambda s: (s.v,), levels=levels, counted=True)
+    if isinstance(neuron, SignedIntegrateAndFire) and kind is SignedIntegrateAndFire:
+        levels = Levels(cap=neuron.cap, gated=neuron.gated)
+        return Fusion("signed", theta, (v, ZERO), lambda s: (s.v, s.sent), levels=levels, counted=True)
     if isinstance(neuron, MultiThreshold) and kind is MultiThreshold:
         return _signed(neuron, Levels(members=neuron.members, up=0.75, down=0.75))
     if isinstance(neuron, Retracting) and kind is Retracting:

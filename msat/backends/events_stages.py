@@ -69,7 +69,7 @@ class FusedRunner(Runner):
         self.quiet, quiet_step = per_neuron(with_batch(fusion.quiet, len(shape)), self.extent, tile)
         zeros = torch.zeros(1, *shape)
         self.rest = [per_neuron(state + zeros, self.extent, tile)[0] for state in fusion.rest]
-        if fusion.kernel == "if":
+        if fusion.kernel in {"if", "hard or strict"}:
             self.scale = torch.from_numpy(self.theta.reshape(-1)[: shape[0]].copy())
         self.buffer = Buffer(shape, tile, graded=self.scale is None, counted=fusion.counted)
         self.arrays: list[Floats] = []

@@ -49,6 +49,8 @@ void run_stage(const Stage* s, int neuron, int source, int graded, int threads) 
                     : neuron == 2 ? kernel_for<Current>(source, vectors, graded)
                     : neuron == 4 ? kernel_for<Burst>(source, vectors, graded)
                     : neuron == 5 ? kernel_for<SignedLevels>(source, vectors, graded)
+                    : neuron == 6 ? kernel_for<HardOrStrict>(source, vectors, graded)
+                    : neuron == 7 ? kernel_for<SignedCounts>(source, vectors, graded)
                                   : nullptr;
     if (neuron == 3) kernel = vectors == 1 ? scan<Pass, 1, false> : vectors == 2 ? scan<Pass, 2, false>
                               : vectors == 4 ? scan<Pass, 4, false> : scan<Pass, 8, false>;

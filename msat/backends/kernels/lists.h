@@ -58,8 +58,10 @@ struct Adaptive {  // MSAT's constants and switches (msat/adaptive.py)
     const int64_t* samples;  // [B]
 };
 
-struct Levels {  // neurons with several magnitudes (msat/neurons.py, msat/multithreshold.py)
-    float cap;           // BURST: most spikes in a step
+struct Levels {  // how other neurons than MSAT's fire (msat/neurons.py, msat/signed.py, msat/multithreshold.py)
+    float cap;           // BURST, SIGNED: most spikes in a step
+    int32_t gated;       // SIGNED: no more is taken back than was sent
+    int32_t hard, strict;  // HARD_OR_STRICT: reset to zero; spikes above the threshold only
     int32_t as_bits;     // BURST: they are sent as a binary number, and its ones are the spikes
     int32_t members;     // LEVELS: theta, theta / 2, ...
     float up, down;      // LEVELS: shares of a member that the potential must reach above and below zero

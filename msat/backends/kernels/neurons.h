@@ -98,6 +98,23 @@ struct IntegrateAndFire {
     }
 };
 
+// The same with reset to zero (IF3') or with spikes above the threshold only.
+template <int NV>
+struct HardOrStrict : IntegrateAndFire<NV> {
+    using IntegrateAndFire<NV>::IntegrateAndFire;
+
+    void fire(const float* x, int64_t p, int vectors, int, uint32_t* fired, float*, float*) {
+        float* at = this->v + p * NV * LANES;
+        const Levels& l = this->s.levels;
+        for (int i = 0; i < vectors; i++) {
+            vec m = load(at + i * LANES) + load(x + i * LANES), h = this->theta(p, i);
+            ivec spike = l.strict ? m > h : m >= h;
+            fired[i] = bits(spike) & this->w.valid(i % NV);
+            store(at + i * LANES, spike ? (l.hard ? vec{} : m - h) : m);
+        }
+    }
+};
+
 static inline uint64_t mix(uint64_t z) {  // msat/randomness.py
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ z >> 27) * 0x94D049BB133111EBull;
@@ -218,6 +235,39 @@ struct Burst {
         n = (n & 0x3333) + (n >> 2 & 0x3333);
         n = (n + (n >> 4)) & 0x0f0f;
         return (n + (n >> 8)) & 0x1f;
+    }
+};
+
+// Up to `cap` spikes of either sign in a step (methods.md C5, C8); gated: never taking back more than was sent.
+template <int NV>
+struct SignedCounts {
+    static constexpr bool WRITES = false, VALUES = true, COUNTS = true;
+    const Stage& s;
+    Writer w;
+    float *v, *sent;
+    Parameters<NV> theta;
+
+    SignedCounts(const Stage& s, int image, int g)
+        : s(s), w(s, image, g), v(s.state[0] + s.cell(image, g)), sent(s.state[1] + s.cell(image, g)),
+          theta(s, s.theta, s.theta_step, g) {}
+
+    void fire(const float* x, int64_t p, int vectors, int, uint32_t* fired, float* value, float* count) {
+        float *at = v + p * NV * LANES, *total = sent + p * NV * LANES;
+        const vec cap = all(s.levels.cap);
+        for (int i = 0; i < vectors; i++) {
+            vec m = load(at + i * LANES) + load(x + i * LANES), h = theta(p, i), before = load(total + i * LANES);
+            ivec n = __builtin_convertvector(smaller(larger(m / h, -cap), cap), ivec);  // towards zero, (2)
+            if (s.levels.gated) {
+                ivec back = -__builtin_convertvector(before / h + 0.5f, ivec);  // what was sent is a whole number of spikes
+                n = n > back ? n : back;
+            }
+            vec spikes = __builtin_convertvector(n, vec), o = spikes * h;
+            store(at + i * LANES, m - o);                                     // (3)
+            store(total + i * LANES, before + o);                            // (5)
+            store(value + i * LANES, o);                                      // (4)
+            store(count + i * LANES, spikes < 0.f ? -spikes : spikes);
+            fired[i] = bits(n != 0) & w.valid(i % NV);
+        }
     }
 };
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 SPARE = 80
-NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3, "burst": 4, "levels": 5}
+NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3, "burst": 4, "levels": 5, "hard or strict": 6, "signed": 7}
 """What becomes of the currents (kernels.cpp)."""
 GATHER, SCAN, SCATTER = 0, 1, 2
 """Where the currents come from: lists by output, tensors in memory, lists by input."""
@@ -49,7 +49,7 @@ class Adaptive(ctypes.Structure):
 
 class Levels(ctypes.Structure):
     _fields_ = [
-        ("cap", c_float), ("as_bits", c_int32), ("members", c_int32), ("up", c_float), ("down", c_float),
+        ("cap", c_float), ("gated", c_int32), ("hard", c_int32), ("strict", c_int32), ("as_bits", c_int32), ("members", c_int32), ("up", c_float), ("down", c_float),
         ("differential", c_int32), ("quiet", c_void_p), ("quiet_step", c_int64),
     ]  # fmt: skip
 
