@@ -55,7 +55,8 @@ FULL = $(BIN)/msat-bench run --profile full --data $(DATA)
 KAPPAS := $(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)))
 paper: $(READY)
 	$(if $(DATA),,$(error name the folder of data sets with DATA=))
-	$(FULL) --task imdb --epochs 3
+	$(FULL) --task imdb --epochs 3 --steps 256
+	$(FULL) --task imdb --epochs 3 --steps 256 --methods $(KAPPAS)
 	$(FULL) --task speech --epochs 24
 	$(FULL) --task speech --epochs 24 --methods $(KAPPAS)
 	$(FULL) --task speech --epochs 24 --methods maximum:pool=gate,maximum:pool=step,maximum:pool=before,maximum:pool=before-step
