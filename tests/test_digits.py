@@ -22,6 +22,10 @@ STEPS = 64
 EXEMPT = {
     "msat-rest": "in raw units a layer with a large maximum rests at a tiny threshold and saturates",
 }
+SLACK = {
+    "maximum-hard": 3,  # what exceeds the threshold is thrown away, so rates stay biased: 118 or 119 of 120 from T = 32 to 256
+}
+"""Digits of 120 that a method may miss at large T, where it is not the one of everyone else."""
 METHODS = registry().methods
 QUICK = {"calibration-weights": {"iterations": 20}, "ltb": {"iterations": 200}, "ltb-exact": {}}
 """Parameters that only save time."""
@@ -67,7 +71,7 @@ def test_reaches_the_ann_at_large_t(name: str, digits: Digits) -> None:
     if name in EXEMPT:
         assert found < ann - 1, f"{name} reaches the ANN: take it off the list of exemptions"
     else:
-        assert found >= ann - 1
+        assert found >= ann - SLACK.get(name, 1)
 
 
 @pytest.mark.parametrize(("better", "worse"), [("half-start", "maximum"), ("calibration-light", "calibration-none")])
