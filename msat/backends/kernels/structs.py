@@ -49,7 +49,8 @@ class Adaptive(ctypes.Structure):
 
 class Levels(ctypes.Structure):
     _fields_ = [
-        ("cap", c_float), ("gated", c_int32), ("hard", c_int32), ("strict", c_int32), ("as_bits", c_int32), ("members", c_int32), ("up", c_float), ("down", c_float),
+        ("cap", c_float), ("gated", c_int32), ("hard", c_int32), ("strict", c_int32),
+        ("as_bits", c_int32), ("members", c_int32), ("up", c_float), ("down", c_float),
         ("differential", c_int32), ("quiet", c_void_p), ("quiet_step", c_int64),
     ]  # fmt: skip
 
