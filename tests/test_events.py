@@ -16,6 +16,7 @@ from baselines import (
     double_threshold,
     group_neuron,
     hmt,
+    ltb,
     msat,
     opt,
     parallel,
@@ -31,7 +32,7 @@ from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_cost import Cost
 from msat.backends.events_plan import Chain, Convolution
-from msat.backends.events_stages import FusedRunner, PoolRunner, TorchRunner
+from msat.backends.events_stages import CurrentPoolRunner, FusedRunner, PoolRunner, TorchRunner
 from msat.backends.folded import FoldedSession
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration
@@ -50,7 +51,8 @@ METHODS = [
     constant.maximum(), constant.half_start(), msat.msat(), msat.msat_normalised(), msat.dtt(), msat.det(),
     msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
     spike_norm.spike_norm(), double_threshold.double_threshold(), snm.snm(), spicalib.spicalib(), srp.srp(), tsc.tsc(),
-    calibration.calibration_light(), calibration.calibration_advanced(),
+    calibration.calibration_light(), calibration.calibration_advanced(), ltb.ltb(iterations=20), ltb.ltb(iterations=20, exact_pool=True),
+    constant.maximum(pool="step"),
 ]  # fmt: skip
 ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
 
@@ -63,6 +65,20 @@ class Waves(nn.Module):
         self.body = nn.Sequential(
             nn.Conv1d(1, 20, 9, 4), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(20, 33, 3), nn.ReLU(), nn.MaxPool1d(4),
             nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(33, 5),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Overlaps(nn.Module):
+    """Max-pools whose windows overlap, with padding and dilation, behind convolutions of channels that fill no tile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 21, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(21, 9, 3, padding=1), nn.ReLU(),
+            nn.MaxPool2d(2, 1, dilation=2), nn.Flatten(), nn.Linear(9 * 4, 5),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,15 +99,15 @@ class Averages(nn.Module):
         return self.body(x)
 
 
-@pytest.fixture(params=["small", "waves", "averages"])
+@pytest.fixture(params=["small", "waves", "averages", "overlaps"])
 def network(request: pytest.FixtureRequest, small: tuple[nn.Module, Tensor]) -> tuple[nn.Module, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         if request.param == "waves":
             return Waves().eval(), torch.randn(7, 1, 150)
-        if request.param == "averages":
+        if request.param in {"averages", "overlaps"}:
             inputs = torch.randn(7, 3, 8, 8)
-            return settle_norms(Averages(), inputs), inputs
+            return settle_norms(Averages() if request.param == "averages" else Overlaps(), inputs), inputs
     return small[0], small[1][:7]
 
 
@@ -200,7 +216,7 @@ def test_each_stage_gets_the_fastest_way_it_allows(small: tuple[nn.Module, Tenso
     assert kinds[0] == kinds[1] == kinds[2] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
     assert kinds[3] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]
     differential = [type(r) for r in session(dcgs.dcgs(), small).runners]
-    assert differential.count(FusedRunner) == 2
+    assert differential[:3] == [FusedRunner, CurrentPoolRunner, FusedRunner]
 
 
 def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:

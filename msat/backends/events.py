@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,15 @@ from torch import Tensor
 
 from msat.backends.base import Backend, Session, Traffic
 from msat.backends.events_neurons import fuse
-from msat.backends.events_stages import FusedRunner, PoolRunner, Runner, TorchRunner
+from msat.backends.events_stages import (
+    Constant,
+    CurrentPoolRunner,
+    FusedRunner,
+    PoolRunner,
+    Runner,
+    TorchRunner,
+    pools_currents,
+)
 from msat.backends.events_synapses import Synapses
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
@@ -97,15 +106,14 @@ class EventsSession(Session):
         self.blocks[position] = synapses.tile
         constant = self._constant(position) if stage.stage.constant else None
         fusion = fuse(population, len(shape))
+        if pools_currents(population):
+            return CurrentPoolRunner(synapses, population, shape, output, constant)
         if fusion:
-            return FusedRunner(synapses, fusion, shape, constant, self.network.constant_once)
+            return FusedRunner(synapses, fusion, shape, constant)
         return TorchRunner(synapses, population, shape, output, constant)
 
-    def _constant(self, position: int) -> Any:
-        def currents(sources: Sequence[Traffic], first: int, count: int) -> Tensor:
-            return self.folded._constant(position, sources, first, count)
-
-        return currents
+    def _constant(self, position: int) -> Constant:
+        return Constant(partial(self.folded.constant_current, position), self.network.constant_once)
 
 
 def shapes(network: Network) -> tuple[dict[int, tuple[int, ...]], dict[int, tuple[int, ...]]]:

@@ -1,9 +1,10 @@
-"""One stage under the event backend: fused with its neuron, through the neuron's PyTorch step, as a pool of lists, or dense."""
+"""One stage under the event backend: fused with its neuron, through the neuron's PyTorch step, or as a pool of lists or currents."""
 
 import ctypes
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,16 +19,35 @@ from msat.backends.events_pack import Floats, by_tile, per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
 from msat.backends.kernels import library
-from msat.backends.kernels.structs import PAIR, SCAN, Pool, Stage, address, room
+from msat.backends.kernels.structs import PAIR, SCAN, Lists, Pool, Stage, address, room
 from msat.backends.trees import changed
+from msat.coding import DifferentialPool
 from msat.network import Readout
-from msat.neurons import Emission
-from msat.pooling import LateralInhibitionPool, SpikingPool
+from msat.neurons import Emission, Population
+from msat.pooling import LateralInhibitionPool, SpikingPool, StepMaximumPool
 
 SLICE_BUDGET = 1 << 16
 """Most neurons of a slice for each thread, beyond one input: half a dozen tensors of that many values fit a second-level cache."""
-Constant = Callable[[Sequence[Traffic], int, int], Tensor]
-"""Currents [T, B, ...] of a stage that no spike reaches; computed once per batch."""
+CURRENT_BUDGET = 1 << 25
+"""Most currents in memory at once in front of a pool, whose accounts are read and written once for them: 128 MiB."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Current of a stage that no spike reaches: the same at every step, or there at step 1 only (differential coding)."""
+
+    current: Callable[[Sequence[Traffic]], Tensor]
+    """Returns it for the batch at hand, [B, ...]."""
+    once: bool
+
+    def parts(self, sources: Sequence[Traffic], first: int, count: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield the current [B, ...] of steps begin .. end of a chunk."""
+        current = self.current(sources)
+        now = min(count, 1 if first == 0 else 0) if self.once else count
+        if now:
+            yield 0, now, current
+        if now < count:
+            yield now, count, torch.zeros_like(current)
 
 
 class Runner(ABC):
@@ -56,14 +76,11 @@ class FusedRunner(Runner):
         synapses: what feeds the neurons.
         fusion: the neuron as the kernels take it.
         shape: one input's neurons.
-        constant: currents of a constant stage, else None.
-        once: whether a constant arrives at step 1 only.
+        constant: current of a constant stage, else None.
     """
 
-    def __init__(
-        self, synapses: Synapses, fusion: Fusion, shape: tuple[int, ...], constant: Constant | None, once: bool = False
-    ) -> None:
-        self.synapses, self.fusion, self.constant, self.once = synapses, fusion, constant, once
+    def __init__(self, synapses: Synapses, fusion: Fusion, shape: tuple[int, ...], constant: Constant | None) -> None:
+        self.synapses, self.fusion, self.constant = synapses, fusion, constant
         self.extent, tile = spread(shape), synapses.tile
         self.theta, theta_step = per_neuron(with_batch(fusion.theta, len(shape)), self.extent, tile, fill=1.0)
         self.quiet, quiet_step = per_neuron(with_batch(fusion.quiet, len(shape)), self.extent, tile)
@@ -103,8 +120,8 @@ class FusedRunner(Runner):
             job.state[number] = address(array)
         job.adaptive.samples = address(samples)
         if self.constant:
-            currents = self.constant(sources, first, count)
-            self.scan(channels_last(currents if self.once else currents[:1]), self.once)
+            for job.begin, job.end, current in self.constant.parts(sources, first, count):
+                self.scan(channels_last(current.unsqueeze(0)), False)
         elif (kernel := self.synapses.listen(sources)) != SCAN:
             self.synapses.run(job, self.fusion.kernel, kernel)
         else:
@@ -120,6 +137,49 @@ class FusedRunner(Runner):
         self.synapses.run(self.job, self.fusion.kernel, SCAN)
 
 
+class Currents:
+    """Currents of one stage in memory, for what takes them from there.
+
+    Args:
+        synapses: their linear expression.
+        shape: one input's neurons.
+        constant: current of a constant stage, else None.
+    """
+
+    def __init__(self, synapses: Synapses, shape: tuple[int, ...], constant: Constant | None) -> None:
+        self.synapses, self.shape, self.constant = synapses, shape, constant
+        self.job = Stage()
+        synapses.prepare(self.job)
+
+    def parts(
+        self, sources: Sequence[Traffic], batch: int, first: int, count: int, size: int
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield currents of steps begin .. end of a chunk, at most `size` of them at once.
+
+        They are [T, B, ...] with the channels last in memory; a constant is expanded over T.
+        """
+        if self.constant:
+            for start, stop, current in self.constant.parts(sources, first, count):
+                for begin in range(start, stop, size):
+                    end = min(begin + size, stop)
+                    yield begin, end, current.expand(end - begin, *current.shape)
+            return
+        kernel = self.synapses.listen(sources)
+        for begin in range(0, count, size):
+            end = min(begin + size, count)
+            dense = kernel == SCAN
+            currents = self.synapses.dense(sources, begin, end) if dense else self.gathered(kernel, batch, begin, end)
+            yield begin, end, channels_first(currents, self.shape)
+
+    def gathered(self, kernel: int, batch: int, begin: int, end: int) -> Tensor:
+        """Return currents by the event kernels: [T, B, pixels, C]."""
+        job = self.job
+        sink = torch.empty(end - begin, batch, job.height * job.width, job.channels)
+        job.batch, job.begin, job.end, job.sink = batch, begin, end, sink.data_ptr()
+        self.synapses.run(job, "current", kernel)
+        return sink
+
+
 class TorchRunner(Runner):
     """Event synapses, then the population's own PyTorch code, then its outputs as lists; a readout stays dense.
 
@@ -127,27 +187,24 @@ class TorchRunner(Runner):
     """
 
     def __init__(self, synapses: Synapses, population: Any, shape: tuple[int, ...], output: tuple[int, ...], constant: Constant | None) -> None:  # fmt: skip
-        self.synapses, self.population, self.constant = synapses, population, constant
-        self.shape, self.output = shape, output
+        self.synapses, self.population, self.shape, self.output = synapses, population, shape, output
+        self.currents = Currents(synapses, shape, constant)
         self.silent = isinstance(synapses.stage.stage.rule, Readout)
         self.buffers: dict[bool, Buffer] = {}
-        self.job = Stage()
-        synapses.prepare(self.job)
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
-        batch, kernel = len(samples), SCAN if self.constant else self.synapses.listen(sources)
-        size = count if self.silent else min(count, self.synapses.steps_at_once(batch))
+        batch = len(samples)
+        size = count if self.silent else self.synapses.steps_at_once(batch)
         traffic: EventTraffic | None = None
-        for begin in range(0, count, size):
-            end = min(begin + size, count)
-            currents = self.currents(sources, kernel, batch, (begin, end), first)
+        for begin, _, currents in self.currents.parts(sources, batch, first, count, size):
             if self.silent:
                 state = self.population.start(currents[0], samples) if state is None else state
                 emission, state = self.population.scan(currents, state)
                 return DenseTraffic(emission), state
-            emission, state = self.scan(currents, state, samples)
+            laid = currents.contiguous() if isinstance(self.population, SpikingPool) else currents
+            emission, state = self.scan(laid, state, samples)
             traffic = self.compact(emission, traffic, batch, begin, count)
         assert traffic is not None
         return traffic, state
@@ -181,21 +238,6 @@ class TorchRunner(Runner):
     def frames(self, steps: int, batch: int) -> Tensor:
         """Return room for the outputs of some steps [T, B, ...], the channels last in memory."""
         return channels_first(torch.empty(steps, batch, *self.output[1:], self.output[0]), self.output)
-
-    def currents(
-        self, sources: Sequence[Traffic], kernel: int, batch: int, span: tuple[int, int], first: int
-    ) -> Tensor:
-        """Return the currents of steps begin .. end of the chunk: [T, B, ...]."""
-        begin, end = span
-        if self.constant:
-            return self.constant(sources, first + begin, end - begin)
-        if kernel == SCAN:
-            dense = channels_first(self.synapses.dense(sources, begin, end), self.shape)
-            return dense.contiguous() if isinstance(self.population, SpikingPool) else dense
-        sink = torch.empty(end - begin, batch, self.job.height * self.job.width, self.job.channels)
-        self.job.batch, self.job.begin, self.job.end, self.job.sink = batch, begin, end, sink.data_ptr()
-        self.synapses.run(self.job, "current", kernel)
-        return channels_first(sink, self.shape)
 
     def compact(
         self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, count: int
@@ -265,3 +307,65 @@ class PoolRunner(Runner):
         self.job.account = address(self.account)
         library().run_pool(ctypes.byref(self.job), batch, torch.get_num_threads())
         return EventTraffic(self.buffer, lists, batch, self.scale), ()
+
+
+def pools_currents(population: Population) -> bool:
+    """Return whether the kernels pool currents as this population does."""
+    pool = population.inner if isinstance(population, DifferentialPool) else population
+    return (
+        isinstance(pool, SpikingPool) and type(pool) in (LateralInhibitionPool, StepMaximumPool) and pool.unit is None
+    )
+
+
+class CurrentPoolRunner(Runner):
+    """A max-pool in front of its neuron: over currents, which every window gets at every step; also under differential coding."""
+
+    def __init__(self, synapses: Synapses, population: Any, shape: tuple[int, ...], output: tuple[int, ...], constant: Constant | None) -> None:  # fmt: skip
+        self.synapses, self.currents = synapses, Currents(synapses, shape, constant)
+        differential = isinstance(population, DifferentialPool)
+        pool: SpikingPool = population.inner if differential else population
+        windows, tile = pool.windows, synapses.tile
+        self.buffer = Buffer(output, tile, graded=True, counted=False)
+        (_, height, width), (_, high, wide) = spread(shape), spread(output)
+        source = Lists(None, None, None, None, shape[0], height, width, tile, self.buffer.blocks, 0)
+        self.job = Pool(
+            source=source, kernel=PAIR(*windows.kernel), stride=PAIR(*windows.stride), padding=PAIR(*windows.padding),
+            dilation=PAIR(*windows.dilation), forgets=isinstance(pool, StepMaximumPool),
+        )  # fmt: skip
+        cells = (self.buffer.blocks, high * wide, math.prod(windows.kernel), tile)
+        self.rest = [np.zeros(cells, np.float32)]
+        if differential:
+            bias = with_batch(population.bias, len(shape))
+            self.quiet, self.job.quiet_step = per_neuron(bias, spread(shape), tile)
+            self.job.quiet = address(self.quiet)
+            places = windows.unfold(bias.detach().float().expand(1, *shape).contiguous(), 0.0, output[1:])
+            self.rest += [by_place(places[0], tile), np.zeros((*cells[:2], tile), np.float32)]
+        self.arrays: list[Floats] = []
+
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        batch, job = len(samples), self.job
+        if state is None:
+            if not self.arrays or len(self.arrays[0]) < batch:
+                self.arrays = [room((batch, *rest.shape), np.float32) for rest in self.rest]
+            for array, rest in zip(self.arrays, self.rest, strict=True):
+                array[:batch] = rest
+        lists = self.buffer.lists(batch, count)
+        job.out, job.batch, job.first = lists, batch, first
+        job.account, job.e_in, job.e_out = [address(array) for array in self.arrays] + [None] * (3 - len(self.arrays))
+        varying = self.currents.constant is None
+        size = max(1, CURRENT_BUDGET // (batch * math.prod(self.currents.shape))) if varying else count
+        for job.begin, job.end, currents in self.currents.parts(sources, batch, first, count, size):
+            laid = channels_last(currents if varying else currents[:1])
+            job.current, job.current_time = address(laid), laid[0].numel() if varying else 0
+            library().run_pool(ctypes.byref(job), batch, torch.get_num_threads())
+        return EventTraffic(self.buffer, lists, batch, None), ()
+
+
+def by_place(values: Tensor, tile: int) -> Floats:
+    """Lay out values of windows [C, window size, windows] as [tiles, windows, window size, tile]."""
+    channels, size, windows = values.shape
+    packed = np.zeros((-(-channels // tile) * tile, size, windows), np.float32)
+    packed[:channels] = values.numpy()
+    return np.ascontiguousarray(packed.reshape(-1, tile, size, windows).transpose(0, 3, 2, 1))

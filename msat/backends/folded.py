@@ -81,7 +81,7 @@ class FoldedSession(Session):
     def _inputs(self, position: int, sources: Sequence[Traffic]) -> tuple[Tensor, ...]:
         """Return the current of a constant stage, [B, ...]; else what the sources sent, [T, B, ...] each."""
         if self.network.stages[position].stage.constant:
-            return (self._constant_current(position, sources),)
+            return (self.constant_current(position, sources),)
         if self.split and (position in self.split.synapses or self.split.pools(position)):
             return tuple(source.spikes() for source in sources)
         return tuple(source.output() for source in sources)
@@ -104,10 +104,8 @@ class FoldedSession(Session):
             state = prepared(population, state, currents.device)
         return scan(later(population) if first else population, currents, state, self.chunk or UNROLL)
 
-    def _constant(self, position: int, sources: Sequence[Traffic], first: int, count: int) -> Tensor:
-        return self._repeated(self._constant_current(position, sources), first, count)
-
-    def _constant_current(self, position: int, sources: Sequence[Traffic]) -> Tensor:
+    def constant_current(self, position: int, sources: Sequence[Traffic]) -> Tensor:
+        """Return the current [B, ...] of a stage that no spike reaches, computed once for the batch."""
         stage = self.network.stages[position]
         if position not in self.constants:
             current = stage.stage.synapses(*(source.output()[0] for source in sources))

@@ -59,7 +59,7 @@ void run_stage(const Stage* s, int neuron, int source, int graded, int threads) 
 }
 
 void run_pool(const Pool* q, int batch, int threads) {
-    auto kernel = q->in.value && !q->unit ? inhibit<float> : inhibit<int32_t>;
+    auto kernel = q->current ? inhibit_currents : q->in.value && !q->unit ? inhibit<float> : inhibit<int32_t>;
     share(int64_t(q->out.blocks) * batch, threads, [&](int64_t i) { kernel(*q, int(i % batch), int(i / batch)); });
 }
 

@@ -15,10 +15,7 @@ struct Writer {
         for (int t = s.begin; t < s.end; t++) streams[t].start[0] = 0;
     }
     // Bits of channels that exist: the last tile may be wider than what is left.
-    uint32_t valid(int v) const {
-        int left = lanes - v * LANES;
-        return left >= LANES ? (LANES == 32 ? ~0u : (1u << LANES) - 1) : left <= 0 ? 0 : (1u << left) - 1;
-    }
+    uint32_t valid(int v) const { return within(lanes - v * LANES); }
 };
 
 // Appends the fired neurons of one tile at pixel p, without a branch where the processor can compress vectors.

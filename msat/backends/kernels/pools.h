@@ -1,4 +1,4 @@
-// What is done to lists alone: lateral-inhibition max-pools, lists to tensors, weighted sums over events.
+// Max-pools over lists and over currents in memory; what else is done to lists alone: to tensors, weighted sums over events.
 #pragma once
 #include <type_traits>
 
@@ -10,6 +10,24 @@ struct Pool {
     int32_t kernel[2], stride[2], padding[2], dilation[2];
     void* account;  // [B, blocks, pixels out, window, block]: int32 for events that are whole numbers of spikes, float for graded
     const float* unit;  // [blocks * block]: value of one spike, where an event may be several; else null
+    // Over currents only:
+    const float* current;  // [T or 1, B, pixels in, channels]
+    int64_t current_time;  // values from one step to the next; 0 for a constant
+    int32_t batch, first;  // inputs; steps done before the chunk
+    int32_t forgets;       // the maximum of each step's currents alone
+    float *e_in, *e_out;   // differential: running estimates, [B, blocks, pixels out, window, block] and without the window; else null
+    const float* quiet;    // current from zero input, [blocks, pixels in or 1, block]
+    int64_t quiet_step;
+
+    // The pixels of the window at (y, x); -1 outside the map.
+    void look(int y, int x, std::vector<int64_t>& places) const {
+        for (size_t k = 0; k < places.size(); k++) {
+            const int iy = y * stride[0] - padding[0] + int(k) / kernel[1] * dilation[0];
+            const int ix = x * stride[1] - padding[1] + int(k) % kernel[1] * dilation[1];
+            const bool inside = iy >= 0 && iy < in.height && ix >= 0 && ix < in.width;
+            places[k] = inside ? int64_t(iy) * in.width + ix : -1;
+        }
+    }
 };
 
 template <class Account> struct Vector { typedef vec type; };
@@ -71,18 +89,13 @@ void inhibit(const Pool& q, int image, int g) {
     std::vector<Stream> in, out;
     for (int t = 0; t < q.end; t++) in.push_back(q.in.stream(image, g, t)), out.push_back(q.out.stream(image, g, t));
     for (int t = q.begin; t < q.end; t++) out[t].start[0] = 0;
-    std::vector<int64_t> places(window);  // the window's pixels; -1 outside the map
+    std::vector<int64_t> places(window);
     const int64_t first = (int64_t(image) * q.out.blocks + g) * q.out.pixels();
     for (int y = 0; y < q.out.height; y++)
         for (int x = 0; x < q.out.width; x++) {
             const int64_t p = int64_t(y) * q.out.width + x;
             const Window<Account> cell{(Account*)q.account + (first + p) * block * window, window, block, uint32_t(g * block), q.unit};
-            for (int k = 0; k < window; k++) {
-                const int iy = y * q.stride[0] - q.padding[0] + k / q.kernel[1] * q.dilation[0];
-                const int ix = x * q.stride[1] - q.padding[1] + k % q.kernel[1] * q.dilation[1];
-                const bool inside = iy >= 0 && iy < q.in.height && ix >= 0 && ix < q.in.width;
-                places[k] = inside ? int64_t(iy) * q.in.width + ix : -1;
-            }
+            q.look(y, x, places);
             for (int t = q.begin; t < q.end; t++) {
                 uint32_t events = 0;
                 for (int k = 0; k < window; k++) {
@@ -93,6 +106,76 @@ void inhibit(const Pool& q, int image, int g) {
                 }
                 const uint32_t n = out[t].start[p];
                 out[t].start[p + 1] = events ? cell.send(out[t], n, x) : n;
+            }
+        }
+}
+
+// One window of currents: LANES of its channels at `lane` of the block, account and estimates behind each other by place.
+struct CurrentWindow {
+    const Pool& q;
+    const std::vector<int64_t>& places;
+    float *account, *e_in, *e_out;
+    int image, g, left;  // channels of the map from the block's first on
+
+    vec arriving(int t, int64_t place, int lane) const {
+        const int block = q.out.block, channels = q.in.channels;
+        const float* from = q.current + (t - q.begin) * q.current_time + (image * q.in.pixels() + place) * channels + g * block + lane;
+        if (left - lane >= LANES) return load(from);
+        vec x = {};
+        if (left > lane) memcpy(&x, from, (left - lane) * sizeof(float));
+        return x;
+    }
+    // x - b + e_in, and the estimate's share of the change (msat/coding.py).
+    vec estimated(vec x, int64_t place, int at, int lane, float step) const {
+        const int64_t pixels = q.quiet_step ? q.in.pixels() : 1;
+        const vec change = x - load(q.quiet + (g * pixels) * q.out.block + place * q.quiet_step + lane), before = load(e_in + at);
+        store(e_in + at, before + change / step);
+        return change + before;
+    }
+    // S += x; out = max S; S -= out.
+    vec send(int t, int lane, float step) const {
+        vec most = all(-INFINITY);
+        for (size_t k = 0; k < places.size(); k++) {
+            if (places[k] < 0) continue;
+            const int at = int(k) * q.out.block + lane;
+            vec x = arriving(t, places[k], lane);
+            if (e_in) x = estimated(x, places[k], at, lane, step);
+            if (!q.forgets) x = load(account + at) + x, store(account + at, x);
+            most = larger(x, most);
+        }
+        for (size_t k = 0; k < places.size() && !q.forgets; k++)
+            store(account + k * q.out.block + lane, load(account + k * q.out.block + lane) - most);
+        if (!e_in) return most;
+        const vec before = load(e_out + lane), sent = most - before;
+        store(e_out + lane, before + sent / step);
+        return sent;
+    }
+};
+
+// Pools currents, which every window gets at every step. Loop order: pixel -> step, accounts in L1.
+static void inhibit_currents(const Pool& q, int image, int g) {
+    const int window = q.kernel[0] * q.kernel[1], block = q.out.block;
+    std::vector<Stream> out;
+    for (int t = 0; t < q.end; t++) out.push_back(q.out.stream(image, g, t));
+    for (int t = q.begin; t < q.end; t++) out[t].start[0] = 0;
+    std::vector<int64_t> places(window);
+    const int left = q.out.channels - g * block;
+    for (int y = 0; y < q.out.height; y++)
+        for (int x = 0; x < q.out.width; x++) {
+            const int64_t p = int64_t(y) * q.out.width + x, cell = (int64_t(image) * q.out.blocks + g) * q.out.pixels() + p;
+            q.look(y, x, places);
+            const CurrentWindow w{q, places, (float*)q.account + cell * block * window,
+                                  q.e_in ? q.e_in + cell * block * window : nullptr, q.e_in ? q.e_out + cell * block : nullptr, image, g, left};
+            for (int t = q.begin; t < q.end; t++) {
+                uint32_t n = out[t].start[p];
+                uvec code = count_up() + (uint32_t(x) << 16 | uint32_t(g * block));
+                for (int lane = 0; lane < block && lane < left; lane += LANES, code += LANES) {
+                    const vec sent = w.send(t, lane, float(q.first + t + 1));
+                    const uint32_t fired = bits(sent != 0.f) & within(left - lane);
+                    compress(out[t].value + n, fired, sent);
+                    n += compress(out[t].code + n, fired, code);
+                }
+                out[t].start[p + 1] = n;
             }
         }
 }

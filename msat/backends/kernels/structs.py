@@ -71,7 +71,8 @@ class Pool(ctypes.Structure):
     _fields_ = [
         ("source", Lists), ("out", Lists), ("begin", c_int32), ("end", c_int32),
         ("kernel", PAIR), ("stride", PAIR), ("padding", PAIR), ("dilation", PAIR), ("account", c_void_p),
-        ("unit", c_void_p),
+        ("unit", c_void_p), ("current", c_void_p), ("current_time", c_int64), ("batch", c_int32), ("first", c_int32),
+        ("forgets", c_int32), ("e_in", c_void_p), ("e_out", c_void_p), ("quiet", c_void_p), ("quiet_step", c_int64),
     ]  # fmt: skip
 
 

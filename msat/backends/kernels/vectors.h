@@ -1,5 +1,6 @@
 // Vectors of the machine's own width (AVX-512, AVX2, NEON), from the compiler's vector types; exp and softplus on them.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #ifdef __AVX2__
@@ -32,6 +33,9 @@ static inline uvec count_up() {
 static inline vec all(float x) { return x - vec{}; }
 static inline vec larger(vec a, vec b) { return a > b ? a : b; }
 static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+
+// Bits of the first `left` lanes.
+static inline uint32_t within(int left) { return left >= LANES ? (1u << LANES) - 1 : left <= 0 ? 0 : (1u << left) - 1; }
 
 // The instruction set is named in these two functions only.
 // One bit per lane of a comparison.
