@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import (
+    bsnn,
     burst,
     calibration,
     constant,
@@ -32,7 +33,7 @@ from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_cost import Cost
 from msat.backends.events_plan import Chain, Convolution
-from msat.backends.events_stages import CurrentPoolRunner, FusedRunner, PoolRunner, TorchRunner
+from msat.backends.events_stages import CurrentPoolRunner, FusedRunner, PoolRunner, TorchRunner, WrittenRunner
 from msat.backends.folded import FoldedSession
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration
@@ -52,7 +53,7 @@ METHODS = [
     msat.msat_sc(), msat.msat_sc(reset="gated"), constant.maximum_hard(), burst.burst(), rmp.rmp(), opt.opt(), dcgs.dcgs(),
     spike_norm.spike_norm(), double_threshold.double_threshold(), snm.snm(), spicalib.spicalib(), srp.srp(), tsc.tsc(),
     calibration.calibration_light(), calibration.calibration_advanced(), ltb.ltb(iterations=20), ltb.ltb(iterations=20, exact_pool=True),
-    constant.maximum(pool="step"),
+    constant.maximum(pool="step"), bsnn.bsnn(), hmt.hmt(communicate=True), msat.msat(det_input="dm"),
 ]  # fmt: skip
 ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
 
@@ -214,7 +215,7 @@ def test_each_stage_gets_the_fastest_way_it_allows(small: tuple[nn.Module, Tenso
     methods = (constant.maximum_hard(), msat.msat(), burst.burst(), spicalib.spicalib())
     kinds = [[type(r) for r in session(method, small).runners] for method in methods]
     assert kinds[0] == kinds[1] == kinds[2] == [FusedRunner, FusedRunner, PoolRunner, TorchRunner]
-    assert kinds[3] == [TorchRunner, TorchRunner, PoolRunner, TorchRunner]
+    assert kinds[3] == [WrittenRunner, WrittenRunner, PoolRunner, TorchRunner]
     differential = [type(r) for r in session(dcgs.dcgs(), small).runners]
     assert differential[:3] == [FusedRunner, CurrentPoolRunner, FusedRunner]
 

@@ -18,7 +18,7 @@ from msat.backends.base import DenseTraffic
 from msat.backends.events import Events
 from msat.backends.events_lists import Buffer, EventTraffic, channels_last
 from msat.backends.events_plan import Unmatched, plan
-from msat.backends.events_stages import FusedRunner, PoolRunner, TorchRunner
+from msat.backends.events_stages import Currents, FusedRunner, PoolRunner
 from msat.backends.events_synapses import Synapses, lanes, tile_for
 from msat.backends.folded import FoldedSession
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
@@ -84,10 +84,10 @@ def synapses_of(module: nn.Module, shapes: list[tuple[int, ...]], kinds: list[st
 
 def currents_of(synapses: Synapses, shape: tuple[int, ...], sources: list[EventTraffic]) -> Tensor:
     """Return the currents that the event kernel computes: [T, B, ...]."""
-    runner = TorchRunner(synapses, None, shape, shape, None)
-    kernel = synapses.listen(sources)
-    assert kernel != SCAN
-    return runner.currents(sources, kernel, sources[0].batch, (0, sources[0].steps), 0)
+    assert synapses.listen(sources) != SCAN
+    batch, steps = sources[0].batch, sources[0].steps
+    ((_, _, currents),) = Currents(synapses, shape, None).parts(sources, batch, 0, steps, steps)
+    return currents
 
 
 @pytest.fixture(params=["gather", "scatter"], name="kernel")

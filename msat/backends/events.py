@@ -17,9 +17,11 @@ from msat.backends.events_stages import (
     PoolRunner,
     Runner,
     TorchRunner,
+    WrittenRunner,
     pools_currents,
 )
 from msat.backends.events_synapses import Synapses
+from msat.backends.events_write import write
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
 from msat.network import Network, SpikingNetwork
@@ -110,6 +112,9 @@ class EventsSession(Session):
             return CurrentPoolRunner(synapses, population, shape, output, constant)
         if fusion:
             return FusedRunner(synapses, fusion, shape, constant)
+        neuron = write(population, shape, synapses.tile)
+        if neuron:
+            return WrittenRunner(synapses, neuron, shape, constant)
         return TorchRunner(synapses, population, shape, output, constant)
 
     def _constant(self, position: int) -> Constant:

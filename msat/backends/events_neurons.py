@@ -1,6 +1,7 @@
 """Which neurons the kernels know: their parameters and states as the kernels take them."""
 
 from collections.abc import Callable
+from ctypes import CDLL
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ States = tuple[Tensor, ...]
 class Fusion:
     """A neuron for the kernels; tensors broadcast over [B, ...], activation units."""
 
-    kernel: str
-    """A key of `structs.NEURONS`."""
+    kernel: str | CDLL
+    """A key of `structs.NEURONS`, or the library of a written neuron."""
     theta: Tensor
     rest: States
     """Each state before step 1, in the kernel's order."""
@@ -35,6 +36,8 @@ class Fusion:
     """The current from zero input, which differential coding takes off."""
     counted: bool = False
     """Whether an event may be several spikes."""
+    binary: bool = False
+    """Whether every event is one spike of theta, which then is the same for all neurons of a channel."""
 
 
 def fuse(population: Population, dims: int) -> Fusion | None:
@@ -55,7 +58,7 @@ def _integrate_and_fire(neuron: IntegrateAndFire, dims: int) -> Fusion | None:
         # A threshold per neuron gives every event its own value, which the adaptive kernel sends.
         return Fusion("adaptive", theta, (v, ZERO), lambda s: (s.v, s.v), Adaptive())
     levels = Levels(hard=neuron.reset == "hard", strict=neuron.strict)
-    return Fusion("hard or strict" if other else "if", theta, (v,), lambda s: (s.v,), levels=levels)
+    return Fusion("hard or strict" if other else "if", theta, (v,), lambda s: (s.v,), levels=levels, binary=True)
 
 
 def _neuron(neuron: Neuron) -> Fusion | None:

@@ -18,6 +18,7 @@ from msat.backends.events_neurons import Fusion
 from msat.backends.events_pack import Floats, by_tile, per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
+from msat.backends.events_write import WrittenNeuron
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import PAIR, SCAN, Lists, Pool, Stage, address, room
 from msat.backends.trees import changed
@@ -81,12 +82,13 @@ class FusedRunner(Runner):
 
     def __init__(self, synapses: Synapses, fusion: Fusion, shape: tuple[int, ...], constant: Constant | None) -> None:
         self.synapses, self.fusion, self.constant = synapses, fusion, constant
+        self.kernel = fusion.kernel
         self.extent, tile = spread(shape), synapses.tile
         self.theta, theta_step = per_neuron(with_batch(fusion.theta, len(shape)), self.extent, tile, fill=1.0)
         self.quiet, quiet_step = per_neuron(with_batch(fusion.quiet, len(shape)), self.extent, tile)
         zeros = torch.zeros(1, *shape)
         self.rest = [per_neuron(state + zeros, self.extent, tile)[0] for state in fusion.rest]
-        if fusion.kernel in {"if", "hard or strict"}:
+        if fusion.binary:
             self.scale = torch.from_numpy(self.theta.reshape(-1)[: shape[0]].copy())
         self.buffer = Buffer(shape, tile, graded=self.scale is None, counted=fusion.counted)
         self.arrays: list[Floats] = []
@@ -123,7 +125,7 @@ class FusedRunner(Runner):
             for job.begin, job.end, current in self.constant.parts(sources, first, count):
                 self.scan(channels_last(current.unsqueeze(0)), False)
         elif (kernel := self.synapses.listen(sources)) != SCAN:
-            self.synapses.run(job, self.fusion.kernel, kernel)
+            self.synapses.run(job, self.kernel, kernel)
         else:
             size = self.synapses.steps_at_once(batch)
             for begin in range(0, count, size):
@@ -134,7 +136,26 @@ class FusedRunner(Runner):
     def scan(self, currents: Tensor, varying: bool) -> None:
         """Feed currents [T or 1, B, pixels, C] to the neurons, of each step or the same at every one."""
         self.job.current, self.job.current_time = currents.data_ptr(), currents[0].numel() if varying else 0
-        self.synapses.run(self.job, self.fusion.kernel, SCAN)
+        self.synapses.run(self.job, self.kernel, SCAN)
+
+
+class WrittenRunner(FusedRunner):
+    """The same with a kernel that is written from the neuron's PyTorch step."""
+
+    def __init__(self, synapses: Synapses, neuron: WrittenNeuron, shape: tuple[int, ...], constant: Constant | None) -> None:  # fmt: skip
+        super().__init__(synapses, neuron.fusion(), shape, constant)
+        self.neuron = neuron
+
+    def start(self, state: Any, samples: Tensor) -> FusedState:
+        self.neuron.restart(state)
+        return super().start(state, samples)._replace(t=0)
+
+    def advance(
+        self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
+    ) -> tuple[Traffic, Any]:
+        held = state if isinstance(state, FusedState) else self.start(state, samples)
+        self.kernel = self.neuron.prepare(self.job, held.t, count)
+        return super().advance(sources, held, samples, first, count)
 
 
 class Currents:

@@ -144,11 +144,17 @@ class Synapses:
             events.append(source.events() / (source.batch * source.steps))
         return self.cost.cheapest(events)
 
-    def run(self, job: Stage, neuron: str, kernel: int) -> None:
-        """Run a job by a kernel: on the sources' event lists, or on currents in memory for SCAN."""
+    def run(self, job: Stage, neuron: str | ctypes.CDLL, kernel: int) -> None:
+        """Run a job by a kernel: on the sources' event lists, or on currents in memory for SCAN.
+
+        The neuron is a key of `structs.NEURONS`, or the library of a written one.
+        """
         job.weight = None if kernel == SCAN else address(self.packed(kernel))
         graded, threads = int(self.graded), torch.get_num_threads()
-        library().run_stage(ctypes.byref(job), NEURONS[neuron], kernel, graded, threads)
+        if isinstance(neuron, str):
+            library().run_stage(ctypes.byref(job), NEURONS[neuron], kernel, graded, threads)
+        else:
+            neuron.run_written(ctypes.byref(job), kernel, graded, threads)
 
     def dense(self, sources: Sequence[Traffic], begin: int, end: int) -> Tensor:
         """Return the currents of some steps by PyTorch: [end - begin, B, pixels, channels]."""

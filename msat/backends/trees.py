@@ -15,7 +15,7 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for part in value for tensor in tensors(part)] if isinstance(value, tuple) else []
 
 
-def changed(value: T, change: Callable[[Tensor], Tensor]) -> T:
+def changed(value: T, change: Callable[[Tensor], Any]) -> T:
     """Return nested (named) tuples with every tensor changed and everything else as it is."""
     if isinstance(value, Tensor):
         return cast(T, change(value))

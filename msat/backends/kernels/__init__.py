@@ -7,6 +7,7 @@ numbers in docs/kernels.md.
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=fast", "-Wno-psabi")
 COMPILERS = ("g++", "clang++", "c++")
+log = logging.getLogger(__name__)
 REMEDY = "install g++ or clang++, or name one in CXX"
 
 
@@ -32,11 +34,25 @@ def library() -> ctypes.CDLL:
     Raises:
         NoCompiler: nothing compiles them.
     """
+    return _loaded("events", (FOLDER / "kernels.cpp").read_text(), FLAGS)
+
+
+@cache
+def written(source: str) -> ctypes.CDLL:
+    """Return the kernel of one neuron from its C++ source; nothing is fused that PyTorch computes in two operations.
+
+    Raises:
+        NoCompiler: nothing compiles it.
+    """
+    return _loaded("neuron", source, (*FLAGS, "-ffp-contract=off"))
+
+
+def _loaded(name: str, source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     compiler = _compiler()
     for target in ("-march=native", "-mcpu=native", ""):
-        flags = (*FLAGS, target) if target else FLAGS
-        path = _folder() / f"events-{_key(compiler, flags)}.so"
-        if path.exists() or _build(compiler, flags, path):
+        chosen = (*flags, target) if target else flags
+        path = _folder() / f"{name}-{_key(compiler, chosen, source)}.so"
+        if path.exists() or _build(compiler, chosen, source, path):
             return ctypes.CDLL(str(path))
     raise NoCompiler(f"{compiler} does not compile {FOLDER / 'kernels.cpp'}; {REMEDY}")
 
@@ -55,12 +71,12 @@ def _folder() -> Path:
     return Path(os.environ.get("MSAT_KERNELS") or default)
 
 
-def _key(compiler: str, flags: tuple[str, ...]) -> str:
-    """Hash what the machine code depends on: sources, compiler, flags, processor."""
+def _key(compiler: str, flags: tuple[str, ...], source: str) -> str:
+    """Hash what the machine code depends on: the source and what it includes, compiler, flags, processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    digest = hashlib.sha256("\0".join([compiler, version, *flags, _processor()]).encode())
-    for source in sorted(FOLDER.glob("*.[hc]*")):
-        digest.update(source.read_bytes())
+    digest = hashlib.sha256("\0".join([compiler, version, *flags, _processor(), source]).encode())
+    for header in sorted(FOLDER.glob("*.h")):
+        digest.update(header.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -73,13 +89,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _build(compiler: str, flags: tuple[str, ...], path: Path) -> bool:
+def _build(compiler: str, flags: tuple[str, ...], source: str, path: Path) -> bool:
     """Compile into a temporary file beside `path` and rename it, so that two processes do not meet a half-written library."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        command = [compiler, *flags, "-o", str(made), str(FOLDER / "kernels.cpp")]
+        made, text = Path(folder) / path.name, Path(folder) / "source.cpp"
+        text.write_text(source)
+        command = [compiler, *flags, "-I", str(FOLDER), "-o", str(made), str(text)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             made.replace(path)
+        else:
+            log.debug("%s: %s", " ".join(command), done.stderr)
     return done.returncode == 0

@@ -70,7 +70,15 @@ struct Levels {  // how other neurons than MSAT's fire (msat/neurons.py, msat/si
     int64_t quiet_step;
 };
 
-constexpr int STATES = 4;
+struct Written {  // a neuron that was written from its PyTorch step (msat/backends/events_write.py)
+    const float* parameter[4];  // [tiles, pixels or 1, tile] each
+    int64_t parameter_step[4];
+    const float* number;  // [steps, numbers]: plain numbers in the step
+    int64_t numbers;
+    const int32_t* course;  // [steps]: which of the step's courses
+};
+
+constexpr int STATES = 6;
 
 struct Stage {
     int32_t batch, begin, end, first;  // steps begin .. end of a chunk before which `first` steps lie
@@ -89,6 +97,7 @@ struct Stage {
     int64_t theta_step;
     Adaptive adaptive;
     Levels levels;
+    Written written;
     Lists out;
     float* sink;  // neuron CURRENT: [end - begin, B, pixels, channels]
 

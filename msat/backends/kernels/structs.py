@@ -15,8 +15,10 @@ NEURONS = {"if": 0, "adaptive": 1, "current": 2, "pass": 3, "burst": 4, "levels"
 GATHER, SCAN, SCATTER = 0, 1, 2
 """Where the currents come from: lists by output, tensors in memory, lists by input."""
 PAIR = c_int32 * 2
-STATES = 4
+STATES = 6
 """Most state values of one neuron."""
+PARAMETERS = 4
+"""Most parameters that differ among a written neuron's neurons."""
 Array = NDArray[Any]
 
 
@@ -55,6 +57,13 @@ class Levels(ctypes.Structure):
     ]  # fmt: skip
 
 
+class Written(ctypes.Structure):
+    _fields_ = [
+        ("parameter", c_void_p * PARAMETERS), ("parameter_step", c_int64 * PARAMETERS),
+        ("number", c_void_p), ("numbers", c_int64), ("course", c_void_p),
+    ]  # fmt: skip
+
+
 class Stage(ctypes.Structure):
     _fields_ = [
         ("batch", c_int32), ("begin", c_int32), ("end", c_int32), ("first", c_int32),
@@ -63,7 +72,7 @@ class Stage(ctypes.Structure):
         ("term", POINTER(Term)), ("shortcut", POINTER(Shortcut)), ("weight", c_void_p),
         ("bias", c_void_p), ("bias_step", c_int64), ("current", c_void_p), ("current_time", c_int64),
         ("spikes", c_void_p), ("state", c_void_p * STATES), ("theta", c_void_p), ("theta_step", c_int64),
-        ("adaptive", Adaptive), ("levels", Levels), ("out", Lists), ("sink", c_void_p),
+        ("adaptive", Adaptive), ("levels", Levels), ("written", Written), ("out", Lists), ("sink", c_void_p),
     ]  # fmt: skip
 
 

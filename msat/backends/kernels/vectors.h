@@ -107,3 +107,28 @@ static inline void softplus(vec (&z)[K]) {
     EACH r[k] = r[k] * (s[k] * s[k]) + 2.f / 3;
     EACH z[k] = larger(z[k], vec{}) + (u[k] - s[k] * (u[k] - r[k] * (s[k] * s[k])));
 }
+
+// One vector each, for neurons that are written from their PyTorch step.
+static inline vec exponential(vec x) {
+    vec y[1] = {x};
+    exp(y);
+    return y[0];
+}
+static inline vec soft_plus(vec x) {
+    vec y[1] = {x};
+    softplus(y);
+    return y[0];
+}
+static inline vec sigmoid(vec x) { return 1.f / (1.f + exponential(-x)); }
+static inline vec magnitude(vec x) { return x < 0.f ? -x : x; }
+static inline vec number_of(ivec yes) { return yes ? all(1.f) : vec{}; }
+#define LANEWISE(name, function)                                            \
+    static inline vec name(vec x) {                                         \
+        vec y;                                                              \
+        for (int lane = 0; lane < LANES; lane++) y[lane] = function(x[lane]); \
+        return y;                                                           \
+    }
+LANEWISE(rounded_down, __builtin_floorf)
+LANEWISE(towards_zero, __builtin_truncf)
+LANEWISE(nearest, __builtin_rintf)
+LANEWISE(root, __builtin_sqrtf)
