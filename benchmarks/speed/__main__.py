@@ -32,7 +32,7 @@ def main() -> None:
         chosen = subject(name, options.data, options.steps)
         findings.origins[name] = chosen.origin
         print(f"{name}: {chosen.origin}", flush=True)
-        for neuron in METHODS:
+        for neuron in options.neurons.split(","):
             timing = paired(works(chosen, neuron, options.steps), options.repeats)
             share = rate(chosen.converted(neuron), chosen.inputs, options.steps)
             findings.rows.append((name, neuron, share, timing))
@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=main.__doc__)
     data = os.environ.get("MSAT_DATA")
     parser.add_argument("--networks", default=",".join(SPECS), help=f"of {', '.join(SPECS)}")
+    parser.add_argument("--neurons", default=",".join(METHODS), help="of these three, or names of methods")
     parser.add_argument("--steps", type=int, default=64, help="T")
     parser.add_argument("--repeats", type=int, default=5, help="paired repeats")
     parser.add_argument("--threads", type=int, default=0, help="torch's choice by default")

@@ -18,7 +18,8 @@ from msat.network import Network, SpikingNetwork
 from msat.task import AdaptiveParameters
 from msat.tracing import trace
 
-METHODS = {"IF": "maximum", "MSAT": "msat", "MSAT, normalised": "msat-normalised"}
+METHODS = {"IF": "maximum", "MSAT": "msat", "normalised MSAT": "msat-normalised"}
+"""Names of neurons in the tables; anything else is the name of a method."""
 CALIBRATION = 128
 SEED = 0
 
@@ -60,7 +61,7 @@ class Subject:
     @torch.no_grad()
     def converted(self, neuron: str, scale: float = 1.0) -> SpikingNetwork:
         """Return the spiking network; `scale` multiplies all thresholds, which divides the firing rates."""
-        spiking = convert(registry().method(METHODS[neuron])(), self.calibration)
+        spiking = convert(registry().method(METHODS.get(neuron, neuron))(), self.calibration)
         for position in self.network.sites if scale != 1 else ():
             population: Any = spiking.stages[position].population
             spiking = spiking.with_stage(
