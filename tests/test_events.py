@@ -24,23 +24,25 @@ from baselines import (
     rmp,
     snm,
     spicalib,
+    spike_converter,
     spike_norm,
     srp,
     tsc,
 )
+from baselines.spike_converter import PositionalNeuron
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_cost import Cost
 from msat.backends.events_plan import Chain, Convolution
 from msat.backends.events_stages import CurrentPoolRunner, FusedRunner, PoolRunner, TorchRunner, WrittenRunner
-from msat.backends.folded import FoldedSession
+from msat.backends.events_window import WindowRunner
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.method import Method
 from msat.network import Readout, Relu, SpikingNetwork
-from msat.neurons import IntegrateAndFire
+from msat.neurons import Emission, IntegrateAndFire
 from msat.observers import Accuracy, Activity, Diagnostics
 from msat.operations import fan_out
 from msat.simulation import simulate, tensor_batches
@@ -54,6 +56,7 @@ METHODS = [
     spike_norm.spike_norm(), double_threshold.double_threshold(), snm.snm(), spicalib.spicalib(), srp.srp(), tsc.tsc(),
     calibration.calibration_light(), calibration.calibration_advanced(), ltb.ltb(iterations=20), ltb.ltb(iterations=20, exact_pool=True),
     constant.maximum(pool="step"), bsnn.bsnn(), hmt.hmt(communicate=True), msat.msat(det_input="dm"),
+    parallel.parallel(),
 ]  # fmt: skip
 ids: Callable[[Any], str] = lambda value: getattr(value, "name", str(value))  # noqa: E731
 
@@ -226,8 +229,34 @@ def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:
     return opened
 
 
-def test_a_window_over_the_whole_run_is_left_to_folded(small: tuple[nn.Module, Tensor]) -> None:
-    assert isinstance(Events().open(converted(parallel.parallel(), small)), FoldedSession)
+def test_a_window_over_the_whole_run_is_one_pass_of_the_synapses(small: tuple[nn.Module, Tensor]) -> None:
+    runners = session(parallel.parallel(), small).runners
+    assert [type(r) for r in runners] == [WindowRunner, WindowRunner, PoolRunner, TorchRunner]
+    assert all(r.sums for r in runners[:2] if isinstance(r, WindowRunner))
+    # Digits far behind the point are rounding noise, so it is the scores that must agree.
+    spiking, inputs = converted(spike_converter.spike_converter(), small, 16), small[1]
+    scores = [final(spiking, inputs, backend, 16) for backend in (Events(), Step())]
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+
+
+class LastFirst(PositionalNeuron):
+    """A neuron whose digits depend on when its currents arrive."""
+
+    def scan(self, currents: Tensor, state: Any) -> tuple[Emission, Any]:
+        emission, state = super().scan(currents, state)
+        return Emission(emission.output + currents.flip(0).relu()), state
+
+
+def test_a_window_that_reads_more_than_a_sum_gets_every_current(small: tuple[nn.Module, Tensor]) -> None:
+    spiking = converted(spike_converter.spike_converter(), small)
+    for position in (0, 1):
+        neuron: Any = spiking.stages[position].population
+        spiking = spiking.with_stage(position, population=LastFirst().bind(neuron.threshold, neuron.initial))
+    found = Events().open(spiking).runners[1]  # type: ignore[attr-defined]
+    assert isinstance(found, WindowRunner)
+    assert not found.sums
+    for backend in (Events(), Step()):
+        torch.testing.assert_close(final(spiking, small[1], backend), final(spiking, small[1], Folded()))
 
 
 @pytest.mark.usefixtures("one_way")

@@ -21,6 +21,7 @@ from msat.backends.events_stages import (
     pools_currents,
 )
 from msat.backends.events_synapses import Synapses
+from msat.backends.events_window import WindowRunner
 from msat.backends.events_write import write
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
@@ -48,7 +49,7 @@ class Events(Backend):
 
     def open(self, network: SpikingNetwork) -> Session:
         on_cpu = network.network.example.device.type == "cpu"
-        if not on_cpu or any(stage.population.window for stage in network.stages):
+        if not on_cpu:
             return Folded(self.chunk).open(network)
         try:
             library()
@@ -112,6 +113,8 @@ class EventsSession(Session):
             return CurrentPoolRunner(synapses, population, shape, output, constant)
         if fusion:
             return FusedRunner(synapses, fusion, shape, constant)
+        if population.window:
+            return WindowRunner(synapses, population, shape, output, constant)
         neuron = write(population, shape, synapses.tile)
         if neuron:
             return WrittenRunner(synapses, neuron, shape, constant)

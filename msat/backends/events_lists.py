@@ -32,15 +32,17 @@ class Buffer:
         self.arrays: dict[str, Array] = {}
         self.streams = 0
 
-    def lists(self, batch: int, steps: int) -> Lists:
-        """Return lists for a chunk; what the last chunk held is overwritten."""
+    def lists(self, batch: int, steps: int, image: int = 0) -> Lists:
+        """Return lists for a chunk, from one of its inputs on; what the last chunk held is overwritten."""
         streams, pixels = batch * self.blocks * steps, self.height * self.width
         if streams > self.streams:
             self.streams = streams
             each = pixels * self.block + SPARE
             self.arrays = {name: room((streams, each), kind) for name, kind in self.kinds.items()}
             self.arrays["start"] = room((streams, pixels // 16 * 16 + 16), np.uint32)
-        pointers = [address(self.arrays.get(name)) for name in ("start", "code", "value", "count")]
+        first = image * self.blocks * steps
+        found = [self.arrays.get(name) for name in ("start", "code", "value", "count")]
+        pointers = [None if array is None else address(array[first:]) for array in found]
         return Lists(*pointers, self.channels, self.height, self.width, self.block, self.blocks, steps)
 
 
@@ -114,13 +116,21 @@ class EventTraffic(Traffic):
         )  # fmt: skip
         return channels_first(outputs, b.shape)[0], channels_first(spikes, b.shape)[0]
 
-    def record(self, begin: int, output: Tensor, spikes: Tensor | None) -> None:
-        """Fill in steps begin .. with the outputs of a population [T, B, ...] and, if they are not 0 or 1, its spike counts."""
+    def record(self, begin: int, output: Tensor, spikes: Tensor | None, image: int = 0) -> None:
+        """Fill in steps begin .. of the inputs from number `image` on.
+
+        Args:
+            begin: the first step.
+            output: outputs of a population [T, B, ...].
+            spikes: its spike counts, if they are not 0 or 1.
+            image: the first input; those before it are left as they are.
+        """
         b, laid = self.buffer, channels_last(output)
         counts = None if spikes is None else channels_last(spikes.to(laid))
         job = Stage(
-            batch=self.batch, begin=begin, end=begin + len(laid), channels=b.channels, height=b.height, width=b.width,
-            tile=b.block, tiles=b.blocks, current=address(laid), current_time=laid[0].numel(), spikes=address(counts), out=self.lists,
+            batch=laid.shape[1], begin=begin, end=begin + len(laid), channels=b.channels, height=b.height, width=b.width,
+            tile=b.block, tiles=b.blocks, current=address(laid), current_time=laid[0].numel(), spikes=address(counts),
+            out=b.lists(self.batch, self.steps, image),
         )  # fmt: skip
         library().run_stage(ctypes.byref(job), NEURONS["pass"], SCAN, 0, torch.get_num_threads())
 

@@ -261,14 +261,14 @@ class TorchRunner(Runner):
         return channels_first(torch.empty(steps, batch, *self.output[1:], self.output[0]), self.output)
 
     def compact(
-        self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, count: int
+        self, emission: Emission, traffic: EventTraffic | None, batch: int, begin: int, count: int, image: int = 0
     ) -> EventTraffic:
-        """Append the outputs of steps begin .. end to the chunk's lists."""
+        """Add the outputs of steps begin .. end, of the inputs from number `image` on, to the chunk's lists."""
         counted = emission.events is not None
         if traffic is None:
             buffer = self.buffers.setdefault(counted, Buffer(self.output, self.synapses.tile, True, counted))
             traffic = EventTraffic(buffer, buffer.lists(batch, count), batch, None)
-        traffic.record(begin, emission.output, emission.events)
+        traffic.record(begin, emission.output, emission.events, image)
         return traffic
 
 
