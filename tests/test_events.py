@@ -30,6 +30,7 @@ from baselines import (
     tsc,
 )
 from baselines.spike_converter import PositionalNeuron
+from baselines.srp import LastStates
 from msat.adaptive import AdaptiveThreshold
 from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
@@ -40,6 +41,7 @@ from msat.backends.events_window import WindowRunner
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration
 from msat.conversion import convert
+from msat.errors import UserError
 from msat.method import Method
 from msat.network import Readout, Relu, SpikingNetwork
 from msat.neurons import Emission, IntegrateAndFire
@@ -288,6 +290,20 @@ def test_a_start_state_is_taken_over(method: Method, small: tuple[nn.Module, Ten
 
     spiking = replace(spiking, warm_up=Warm())  # type: ignore[arg-type]
     torch.testing.assert_close(final(spiking, inputs, Events()), final(spiking, inputs, Step()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [constant.maximum(), dcgs.dcgs_rate()], ids=ids)
+def test_accounts_of_a_warm_up_pass_are_refused(method: Method, small: tuple[nn.Module, Tensor]) -> None:
+    spiking, inputs = converted(method, small), small[1]
+
+    class Warm:
+        def states(self, network: SpikingNetwork, inputs: Tensor, samples: Tensor, observe: Any) -> list[Any]:
+            last = LastStates(lambda _: None)
+            simulate(replace(network, warm_up=None), [(inputs, samples)], 3, [last], Folded())
+            return [last.states[position] for position in range(len(network.stages))]
+
+    with pytest.raises(UserError, match="accounts of a warm-up pass"):
+        final(replace(spiking, warm_up=Warm()), inputs, Events())  # type: ignore[arg-type]
 
 
 def test_the_kernel_is_chosen_by_density() -> None:

@@ -161,6 +161,86 @@ def test_rules_without_exponentials_are_exact(neuron: Neuron, theta: Tensor) -> 
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
 
 
+def soft_reset(neuron: Neuron, m: Tensor) -> tuple[Emission, Tensor]:
+    s = (m >= neuron.threshold).to(m)
+    return Emission(neuron.threshold * s), m - neuron.threshold * s
+
+
+@dataclass(frozen=True, eq=False)
+class Traps(Neuron):
+    """Rules that a record of trial steps could get wrong, by name."""
+
+    trap: str = ""
+
+    def start(self, current: Tensor, samples: Tensor) -> Any:
+        v, one = self.rest(current), [1] * (current.dim() - 1)
+        if self.trap == "start by sample":
+            v = v + self.threshold * (samples.view(-1, *one) * 0.37 % 1)
+        if self.trap == "start by current":
+            v = 0.5 * current
+        return {
+            "dataclass": Held(v), "list": [v], "shift": (v + 3 * self.threshold, v, 0), "step by sample": (v, samples, 0),
+            "gain": (v, torch.full((1, *current.shape[1:]), 0.5)), "table": (v, 0),
+        }.get(self.trap, (v,))  # fmt: skip
+
+    def step(self, current: Tensor, state: Any) -> tuple[Emission, Any]:
+        if self.trap == "dataclass":
+            emission, v = soft_reset(self, state.v + current)
+            return emission, Held(v)
+        if self.trap == "shift":
+            theta, v, t = state
+            emission, v = soft_reset(self, v + current - 0.01 * theta)
+            return emission, (self.threshold if t >= 4 else theta * 0.9, v, t + 1)
+        if self.trap == "step by sample":
+            v, samples, t = state
+            gain = (samples.view(-1, *[1] * (current.dim() - 1)) + t) * 0.37 % 1
+            emission, v = soft_reset(self, v + current * gain)
+            return emission, (v, samples, t + 1)
+        if self.trap == "table":
+            emission, v = soft_reset(self, state[0] + current * torch.linspace(0.5, 1.5, STEPS)[state[1]])
+            return emission, (v, state[1] + 1)
+        if self.trap == "size of the batch":
+            current = current / len(current)
+        v = state[0]
+        m = v + current
+        if self.trap == "numpy":
+            s = torch.from_numpy((m.numpy() >= self.threshold.numpy()).astype("float32"))
+            return Emission(self.threshold * s), (m - self.threshold * s,)
+        if self.trap == "changed constant":
+            w = torch.linspace(0.5, 1.5, current.shape[1]).view(-1, *[1] * (current.dim() - 2))
+            m = v * w.clone().clamp(max=0.9) + current * w
+            w.mul_(2)
+            m = m - 0.01 * w
+        if self.trap == "remainder":
+            m = m - (torch.floor(m / self.threshold) * 0.1 % 0.1).clamp(max=0.05)
+        if self.trap == "saturation":
+            m = m * (torch.exp(-100 * (m.abs() + 2)) == 0) + torch.sigmoid(50 * (m - 400))
+        if self.trap == "nan":
+            m = torch.where((v / (v * 0)).clamp(0, 1) < 2, m, 0.9 * m)
+        emission, v = soft_reset(self, m)
+        return emission, [v] if self.trap == "list" else (v, *state[1:])
+
+
+@dataclass(frozen=True)
+class Held:
+    v: Tensor
+
+
+@pytest.mark.parametrize("theta", THRESHOLDS[::2], ids=WAYS[::2])
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "start by sample", "start by current", "dataclass", "list", "shift", "step by sample", "gain", "table",
+        "size of the batch", "numpy", "changed constant", "remainder", "saturation", "nan",
+    ],
+)  # fmt: skip
+def test_whatever_a_rule_does_both_backends_do_the_same(trap: str, theta: Tensor) -> None:
+    spiking, inputs = site(Traps(trap=trap), theta)
+    for got, expected in zip(*(runs(spiking, inputs, b, (16, STEPS)) for b in (Events(), Step())), strict=True):
+        assert expected.any()
+        assert float((got != expected).flatten(2).any(0).float().mean()) < 0.005
+
+
 @pytest.mark.parametrize("kind", [Rivals, Branching])
 def test_what_is_no_arithmetic_of_one_neuron_runs_in_pytorch(kind: type[Neuron]) -> None:
     spiking, inputs = site(kind(), THRESHOLDS[0])
@@ -171,7 +251,7 @@ def test_what_is_no_arithmetic_of_one_neuron_runs_in_pytorch(kind: type[Neuron])
 
 def test_a_rule_that_changes_late_is_refused_by_name() -> None:
     spiking, inputs = site(Late(), THRESHOLDS[0])
-    with pytest.raises(UserError, match=r"Late does something after step 38 .*aten.flip.*; use BACKEND=folded"):
+    with pytest.raises(UserError, match=r"Late does something at step 39 .*aten.flip.*; use BACKEND=folded"):
         runs(spiking, inputs, Events(), (16, 32, STEPS))
 
 

@@ -117,7 +117,10 @@ class EventsSession(Session):
             return WindowRunner(synapses, population, shape, output, constant)
         neuron = write(population, shape, synapses.tile)
         if neuron:
-            return WrittenRunner(synapses, neuron, shape, constant)
+            runner = WrittenRunner(synapses, neuron, shape, constant)
+            if runner.agrees():
+                return runner
+            log.debug("%s runs in PyTorch: its kernel would do something else", type(population).__name__)
         return TorchRunner(synapses, population, shape, output, constant)
 
     def _constant(self, position: int) -> Constant:

@@ -23,7 +23,7 @@ LOGIC = {
 FUNCTIONS = {
     "neg": "-{}", "abs": "magnitude({})", "floor": "rounded_down({})", "trunc": "towards_zero({})", "round": "nearest({})",
     "exp": "exponential({})", "sigmoid": "sigmoid({})", "softplus": "soft_plus({})", "sqrt": "root({})",
-    "relu": "larger({}, vec{{}})", "reciprocal": "1.f / {}",
+    "relu": "greater_of({}, vec{{}})", "reciprocal": "1.f / {}",
 }  # fmt: skip
 SAME = {"clone", "detach", "alias", "lift_fresh"}
 KINDS = {torch.float32: "vec", torch.bool: "ivec"}
@@ -72,7 +72,7 @@ class Recorder(TorchDispatchMode):
     def write(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Add the statement for one operation on the neurons' values."""
         name, overload = func.overloadpacket.__name__, str(func)
-        if func._schema.is_mutable or not isinstance(result, Tensor):
+        if func.namespace != "aten" or func._schema.is_mutable or not isinstance(result, Tensor):
             raise Unwritable(overload)
         if name in SAME or (name == "_to_copy" and result.dtype == torch.float32):
             self.remember(result, self.value(args[0]), "vec")
@@ -106,14 +106,13 @@ class Recorder(TorchDispatchMode):
             sign = ARITHMETIC.get(name) or COMPARISONS[name]
             return f"{self.value(args[0])} {sign} {self.value(args[1])}"
         if name == "remainder":
-            a, b = self.value(args[0]), self.value(args[1])
-            return f"{a} - rounded_down({a} / {b}) * {b}"
+            return f"remainder_of({self.value(args[0])}, {self.value(args[1])})"
         if name in LOGIC:
             return f"{self.condition(args[0])} {LOGIC[name]} {self.condition(args[1])}"
         if name in {"logical_not", "bitwise_not"}:
             return f"~{self.condition(args[0])}"
         if name in {"maximum", "minimum"}:
-            return f"{'larger' if name == 'maximum' else 'smaller'}({self.value(args[0])}, {self.value(args[1])})"
+            return f"{'greater_of' if name == 'maximum' else 'lesser_of'}({self.value(args[0])}, {self.value(args[1])})"
         return FUNCTIONS[name].format(self.value(args[0])) if name in FUNCTIONS else None
 
     def clamped(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -121,8 +120,8 @@ class Recorder(TorchDispatchMode):
         bounds = (None, args[1]) if name == "clamp_max" else (*args[1:], None, None)[:2]
         low, high = kwargs.get("min", bounds[0]), kwargs.get("max", bounds[1])
         value = self.value(args[0])
-        value = value if low is None else f"larger({value}, {self.value(low)})"
-        return value if high is None else f"smaller({value}, {self.value(high)})"
+        value = value if low is None else f"greater_of({value}, {self.value(low)})"
+        return value if high is None else f"lesser_of({value}, {self.value(high)})"
 
     def remember(self, result: Tensor, name: str, kind: str) -> None:
         self.kept.append(result)
@@ -145,18 +144,21 @@ class Recorder(TorchDispatchMode):
             return f"n{len(self.numbers) - 1}"
         if value.dtype != torch.float32:
             raise Unwritable(f"a parameter of {value.dtype}")
-        self.kept.append(value)
-        self.parameters.append(value)
+        if value.dim() == len(self.shape) and len(value) > 1:
+            raise Unwritable("values that differ among inputs")
+        self.parameters.append(value.clone())  # the step may change it afterwards
         return f"p{len(self.parameters) - 1}"
 
 
 class Recording:
-    """The courses of a neuron's steps, recorded one after the other on a single input at rest or in a given state.
+    """The courses of a neuron's steps, recorded one after the other on two inputs at rest or in a given state.
+
+    Two, so that what belongs to an input and not to a neuron can be told by its shape.
 
     Args:
         population: the neuron.
         shape: one input's neurons.
-        state: what it starts from, of one input; None: at rest.
+        state: what it starts from, of two inputs; None: at rest.
 
     Raises:
         Unwritable: from here or from `course`, where the step cannot be written.
@@ -165,16 +167,31 @@ class Recording:
     def __init__(self, population: Population, shape: tuple[int, ...], state: Any = None) -> None:
         if type(population).scan is not Population.scan:
             raise Unwritable("a neuron with a scan of its own")
-        self.population, self.current = population, torch.zeros(1, *shape)
-        begin = population.start(self.current, torch.zeros(1, dtype=torch.int64)) if state is None else state
+        self.population, self.current = population, torch.zeros(2, *shape)
+        begin = population.start(self.current, torch.arange(2)) if state is None else state
         self.state = changed(begin, self._each)
-        self.begin = [x for x in tensors(self.state) if of_neurons(x, self.current)]
+        self.places = self._places(self.state)
+        self.begin = [x for x, place in zip(tensors(self.state), self.places, strict=True) if place is not None]
         self.courses: list[Course] = []
 
     def _each(self, value: Tensor) -> Tensor:
         """Return a state with a number for each neuron where it begins with one for all."""
         single = value.dtype == torch.float32 and value.numel() == 1
         return value.expand(self.current.shape) if single else value
+
+    def _places(self, state: Any) -> list[int | None]:
+        """Return which of the kernel's states each tensor is, None for the inputs' numbers; refuse whatever else it holds."""
+        if not plain(state):
+            raise Unwritable(f"a state of {type(state).__name__} that is no nested tuple of tensors and numbers")
+        places: list[int | None] = []
+        for value in tensors(state):
+            if value.dtype == torch.float32 and value.shape == self.current.shape:
+                places.append(sum(place is not None for place in places))
+            elif value.dtype == torch.int64 and value.shape == self.current.shape[:1]:
+                places.append(None)
+            else:
+                raise Unwritable(f"a state of {value.dtype}, {tuple(value.shape)}")
+        return places
 
     def course(self, t: int) -> Course:
         """Return what the step after the first t does."""
@@ -185,22 +202,20 @@ class Recording:
     def _next(self) -> Course:
         state = changed(self.state, torch.clone)  # the same tensor twice would be one variable
         before = tensors(state)
-        neurons = {id(x): f"s{k}" for k, x in enumerate(x for x in before if of_neurons(x, self.current))}
-        recorder = Recorder({"x": self.current, **{neurons[id(x)]: x for x in before if id(x) in neurons}})
+        own = {f"s{place}": x for place, x in zip(self.places, before, strict=True) if place is not None}
+        recorder = Recorder({"x": self.current, **own})
         with recorder:
-            emission, self.state = self.population.step(self.current, state)
-        after = tensors(self.state)
-        if len(before) != len(after):
-            raise Unwritable("a state that grows")
+            emission, after = self.population.step(self.current, state)
+        after = changed(after, self._each)
+        if self._places(after) != self.places:
+            raise Unwritable("a state whose parts change their kind")
         statements = [f"const vec output = {recorder.value(emission.output)};"]
         if emission.events is not None:
             statements.append(f"const vec events = {recorder.value(emission.events)};")
-        for old, new in zip(before, after, strict=True):
-            if new is old:
-                continue
-            if id(old) not in neurons:
-                raise Unwritable("a state of the whole input")
-            statements.append(f"store({neurons[id(old)]}_at, {recorder.value(new)});")
+        for place, old, new in zip(self.places, before, tensors(after), strict=True):
+            if place is not None and new is not old:
+                statements.append(f"store(s{place}_at, {recorder.value(new)});")
+        self.state = after
         numbers = recorder.numbers
         reads = [f"const vec n{k} = all(number[{k}]);" for k in range(len(numbers))]
         return Course(
@@ -209,6 +224,8 @@ class Recording:
         )  # fmt: skip
 
 
-def of_neurons(value: Tensor, current: Tensor) -> bool:
-    """Return whether a state has a number for each neuron of the one input."""
-    return value.dtype == torch.float32 and value.shape == current.shape
+def plain(state: Any) -> bool:
+    """Return whether a state is made of tensors, numbers and names in nested tuples."""
+    if isinstance(state, tuple):
+        return all(plain(part) for part in state)
+    return state is None or isinstance(state, Tensor | bool | int | float | str)

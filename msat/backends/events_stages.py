@@ -18,11 +18,12 @@ from msat.backends.events_neurons import Fusion
 from msat.backends.events_pack import Floats, by_tile, per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_synapses import Synapses
-from msat.backends.events_write import WrittenNeuron
+from msat.backends.events_write import AHEAD, WrittenNeuron
 from msat.backends.kernels import library
 from msat.backends.kernels.structs import PAIR, SCAN, Lists, Pool, Stage, address, room
 from msat.backends.trees import changed
 from msat.coding import DifferentialPool
+from msat.errors import UserError
 from msat.network import Readout
 from msat.neurons import Emission, Population
 from msat.pooling import LateralInhibitionPool, SpikingPool, StepMaximumPool
@@ -116,11 +117,7 @@ class FusedRunner(Runner):
     ) -> tuple[Traffic, Any]:
         held = state if isinstance(state, FusedState) else self.start(state, samples)
         job, batch = self.job, len(samples)
-        lists = self.buffer.lists(batch, count)
-        job.batch, job.begin, job.end, job.first, job.out = batch, 0, count, held.t, lists
-        for number, array in enumerate(held.arrays):
-            job.state[number] = address(array)
-        job.adaptive.samples = address(samples)
+        traffic = self.aim(held, samples, count)
         if self.constant:
             for job.begin, job.end, current in self.constant.parts(sources, first, count):
                 self.scan(channels_last(current.unsqueeze(0)), False)
@@ -131,12 +128,26 @@ class FusedRunner(Runner):
             for begin in range(0, count, size):
                 job.begin, job.end = begin, min(begin + size, count)
                 self.scan(self.synapses.dense(sources, job.begin, job.end), True)
-        return EventTraffic(self.buffer, lists, batch, self.scale), held._replace(t=held.t + count)
+        return traffic, held._replace(t=held.t + count)
+
+    def aim(self, held: FusedState, samples: Tensor, count: int) -> EventTraffic:
+        """Point the job at the states and at the lists of a chunk, and return what will be sent."""
+        job, batch = self.job, len(samples)
+        lists = self.buffer.lists(batch, count)
+        job.batch, job.begin, job.end, job.first, job.out = batch, 0, count, held.t, lists
+        for number, array in enumerate(held.arrays):
+            job.state[number] = address(array)
+        job.adaptive.samples = address(samples)
+        return EventTraffic(self.buffer, lists, batch, self.scale)
 
     def scan(self, currents: Tensor, varying: bool) -> None:
         """Feed currents [T or 1, B, pixels, C] to the neurons, of each step or the same at every one."""
         self.job.current, self.job.current_time = currents.data_ptr(), currents[0].numel() if varying else 0
         self.synapses.run(self.job, self.kernel, SCAN)
+
+
+NOISE, AGREEING = 2e-5, 0.99
+"""Difference that is rounding, as a share of the greatest output; least share of neurons without a greater one."""
 
 
 class WrittenRunner(FusedRunner):
@@ -146,9 +157,28 @@ class WrittenRunner(FusedRunner):
         super().__init__(synapses, neuron.fusion(), shape, constant)
         self.neuron = neuron
 
+    def agrees(self) -> bool:
+        """Return whether the kernel sends what the population's own steps send, on random currents of three inputs.
+
+        Some spikes may differ, since exponentials are rounded otherwise.
+        """
+        population, samples = self.neuron.population, torch.tensor([3, 0, 8])
+        size = float(population.threshold.abs().mean())
+        make = torch.Generator().manual_seed(0)
+        currents = size * torch.randn(AHEAD, len(samples), *self.neuron.shape, generator=make)
+        expected, _ = population.scan(currents, population.start(currents[0], samples))
+        held = self.start(None, samples)
+        self.kernel = self.neuron.prepare(self.job, 0, AHEAD)
+        traffic = self.aim(held, samples, AHEAD)
+        self.scan(channels_last(currents), True)
+        most = expected.output.abs().max()
+        same = ((traffic.output() - expected.output).abs() <= NOISE * most) & (traffic.spikes() == expected.spikes())
+        return float(same.all(0).float().mean()) >= AGREEING
+
     def start(self, state: Any, samples: Tensor) -> FusedState:
-        self.neuron.restart(state)
-        return super().start(state, samples)._replace(t=0)
+        begin = self.neuron.at_rest(samples) if state is None else state
+        self.neuron.restart(begin)
+        return super().start(begin, samples)._replace(t=0)
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
@@ -284,6 +314,23 @@ class SlicedState(NamedTuple):
     size: int
 
 
+HELD = object()
+"""State of a pool whose accounts lie in its runner's buffers."""
+
+
+def begins(state: Any) -> bool:
+    """Return whether a pool begins at rest; if not, its accounts are in its runner's buffers.
+
+    Raises:
+        UserError: it begins with the accounts of a warm-up pass.
+    """
+    if state is None or state is HELD:
+        return state is None
+    raise UserError(
+        "a max-pool begins with the accounts of a warm-up pass, which the events backend cannot take; use BACKEND=folded."
+    )
+
+
 class PoolRunner(Runner):
     """Lateral inhibition among lists: only windows that an event reaches are looked at."""
 
@@ -318,7 +365,7 @@ class PoolRunner(Runner):
     ) -> tuple[Traffic, Any]:
         source, batch = sources[0], len(samples)
         assert isinstance(source, EventTraffic)
-        if state is None:
+        if begins(state):
             shape = (batch, self.buffer.blocks, len(self.blank), self.blank.shape[1], self.buffer.block)
             if self.account is None or len(self.account) < batch:
                 self.account = room(shape, self.blank.dtype)
@@ -327,7 +374,7 @@ class PoolRunner(Runner):
         self.job.source, self.job.out, self.job.begin, self.job.end = source.lists, lists, 0, count
         self.job.account = address(self.account)
         library().run_pool(ctypes.byref(self.job), batch, torch.get_num_threads())
-        return EventTraffic(self.buffer, lists, batch, self.scale), ()
+        return EventTraffic(self.buffer, lists, batch, self.scale), HELD
 
 
 def pools_currents(population: Population) -> bool:
@@ -367,7 +414,7 @@ class CurrentPoolRunner(Runner):
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
         batch, job = len(samples), self.job
-        if state is None:
+        if begins(state):
             if not self.arrays or len(self.arrays[0]) < batch:
                 self.arrays = [room((batch, *rest.shape), np.float32) for rest in self.rest]
             for array, rest in zip(self.arrays, self.rest, strict=True):
@@ -381,7 +428,7 @@ class CurrentPoolRunner(Runner):
             laid = channels_last(currents if varying else currents[:1])
             job.current, job.current_time = address(laid), laid[0].numel() if varying else 0
             library().run_pool(ctypes.byref(job), batch, torch.get_num_threads())
-        return EventTraffic(self.buffer, lists, batch, None), ()
+        return EventTraffic(self.buffer, lists, batch, None), HELD
 
 
 def by_place(values: Tensor, tile: int) -> Floats:

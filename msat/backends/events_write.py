@@ -14,14 +14,14 @@ from msat.backends.events_neurons import Fusion
 from msat.backends.events_pack import per_neuron, with_batch
 from msat.backends.events_plan import spread
 from msat.backends.events_record import Course, Recording, Unwritable
-from msat.backends.kernels import FOLDER, NoCompiler, written
+from msat.backends.kernels import FOLDER, written
 from msat.backends.kernels.structs import PARAMETERS, STATES, Array, Stage, address
 from msat.backends.trees import changed, tensors
 from msat.errors import UserError
 from msat.neurons import Neuron, Population
 
-AHEAD = 32
-"""Steps that are recorded before a run begins: one whose arithmetic differs is met there, not in the middle."""
+AHEAD = 16
+"""Steps that are recorded and tried before a run begins: one whose arithmetic differs is met there, not in the middle."""
 
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class WrittenNeuron:
         Unwritable: its step is not arithmetic on one neuron, or needs more states or parameters than a kernel has.
     """
 
-    def __init__(self, population: Population, shape: tuple[int, ...], tile: int) -> None:
+    def __init__(self, population: Neuron, shape: tuple[int, ...], tile: int) -> None:
         self.population, self.shape, self.tile = population, shape, tile
         self.cases: list[Case] = []
         self.parameters: list[Tensor] = []
@@ -63,27 +63,36 @@ class WrittenNeuron:
     def fusion(self) -> Fusion:
         """Return states and kind of spike as the kernels take them; the library is chosen for each chunk."""
         return Fusion(
-            "written", torch.ones(1), tuple(self.begin), lambda s: neuron_values(s, self.shape), counted=self.counted
+            "written",
+            torch.ones(1),
+            tuple(x[:1] for x in self.begin),
+            lambda s: neuron_values(s, self.shape),
+            counted=self.counted,
         )
 
-    def restart(self, state: Any) -> None:
-        """Begin with a start state [B, ...]; None: at rest. Its numbers of steps decide what is recorded, not its tensors."""
-        one = Recording(self.population, self.shape).state if state is None else changed(state, self._first)
-        self.recording = self.recordings.setdefault(changed(one, _nothing), Recording(self.population, self.shape, one))
+    def at_rest(self, samples: Tensor) -> Any:
+        """Return the start state of a batch, which may depend on the samples' numbers."""
+        return self.population.start(torch.zeros(len(samples), *self.shape), samples)
 
-    def _first(self, value: Tensor) -> Tensor:
-        return value[:1] if value.shape[1:] == self.shape else value
+    def restart(self, state: Any) -> None:
+        """Begin with a start state [B, ...]; its numbers of steps decide what is recorded, its tensors are the neurons' own."""
+        two = changed(state, lambda x: x[[0, len(x) - 1]] if x.dim() else x)
+        found = self.recordings.get(changed(two, _nothing))
+        self.recording = found or Recording(self.population, self.shape, two)
+        self.recordings[changed(two, _nothing)] = self.recording
 
     def prepare(self, job: Stage, done: int, count: int) -> CDLL:
         """Put what `count` steps after the first `done` read into a job, and return the library that runs them."""
-        try:
-            courses = [self.recording.course(done + k) for k in range(count)]
-            self.course = np.array([self.case(course) for course in courses], np.int32)
-        except Unwritable as reason:
-            raise UserError(
-                f"{type(self.population).__name__} does something after step {len(self.recording.courses)} that the events backend"
-                f" cannot write as a kernel ({reason}); use BACKEND=folded."
-            ) from None
+        courses, self.course = [], np.zeros(count, np.int32)
+        for k in range(count):
+            try:
+                courses.append(self.recording.course(done + k))
+                self.course[k] = self.case(courses[k])
+            except Unwritable as reason:
+                raise UserError(
+                    f"{type(self.population).__name__} does something at step {done + k + 1} that the events backend cannot write"
+                    f" as a kernel ({reason}); use BACKEND=folded."
+                ) from None
         self.numbers = np.zeros((count, max(1, *(len(course.numbers) for course in courses))), np.float32)
         for row, course in zip(self.numbers, courses, strict=True):
             row[: len(course.numbers)] = course.numbers
@@ -142,8 +151,8 @@ def _nothing(value: Tensor) -> None:
 def neuron_values(state: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
     """Return the values of a state that every neuron has of its own: [B or 1, ...] each."""
     single = torch.zeros(1, *shape)
-    values = [x + single if x.numel() == 1 and x.is_floating_point() else x for x in tensors(state)]
-    return tuple(x for x in values if x.dtype == torch.float32 and x.shape[1:] == single.shape[1:])
+    values = [x + single if x.numel() == 1 else x for x in tensors(state) if x.dtype == torch.float32]
+    return tuple(x for x in values if x.shape[1:] == single.shape[1:])
 
 
 def write(population: Population, shape: tuple[int, ...], tile: int) -> WrittenNeuron | None:
@@ -153,7 +162,9 @@ def write(population: Population, shape: tuple[int, ...], tile: int) -> WrittenN
     try:
         neuron = WrittenNeuron(population, shape, tile)
         written(neuron.source())
-    except (Unwritable, NoCompiler) as reason:
-        log.debug("%s runs in PyTorch: %s", type(population).__name__, reason)
+    except (
+        Exception
+    ) as reason:  # whatever a plugin's step does not stand, on inputs and steps that are not those of a run
+        log.debug("%s runs in PyTorch: %s: %s", type(population).__name__, type(reason).__name__, reason)
         return None
     return neuron

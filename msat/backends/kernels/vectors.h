@@ -108,27 +108,39 @@ static inline void softplus(vec (&z)[K]) {
     EACH z[k] = larger(z[k], vec{}) + (u[k] - s[k] * (u[k] - r[k] * (s[k] * s[k])));
 }
 
-// One vector each, for neurons that are written from their PyTorch step.
+// For neurons that are written from their PyTorch step, one vector each: NaN, infinities and zeros as PyTorch has them.
 static inline vec exponential(vec x) {
     vec y[1] = {x};
     exp(y);
-    return y[0];
+    y[0] = x < -103.98f ? vec{} : x > 88.73f ? all(INFINITY) : y[0];
+    return x == x ? y[0] : x;
 }
 static inline vec soft_plus(vec x) {
     vec y[1] = {x};
     softplus(y);
-    return y[0];
+    y[0] = x < -103.98f ? vec{} : y[0];
+    return x == x ? y[0] : x;
 }
 static inline vec sigmoid(vec x) { return 1.f / (1.f + exponential(-x)); }
-static inline vec magnitude(vec x) { return x < 0.f ? -x : x; }
 static inline vec number_of(ivec yes) { return yes ? all(1.f) : vec{}; }
-#define LANEWISE(name, function)                                            \
-    static inline vec name(vec x) {                                         \
-        vec y;                                                              \
+static inline vec greater_of(vec a, vec b) { return a != a ? a : b != b ? b : larger(a, b); }
+static inline vec lesser_of(vec a, vec b) { return a != a ? a : b != b ? b : smaller(a, b); }
+static inline vec remainder_of(vec a, vec b) {
+    vec y;
+    for (int lane = 0; lane < LANES; lane++) {
+        const float r = __builtin_fmodf(a[lane], b[lane]);
+        y[lane] = r != 0 && (b[lane] < 0) != (r < 0) ? r + b[lane] : r;
+    }
+    return y;
+}
+#define LANEWISE(name, function)                                              \
+    static inline vec name(vec x) {                                           \
+        vec y;                                                                \
         for (int lane = 0; lane < LANES; lane++) y[lane] = function(x[lane]); \
-        return y;                                                           \
+        return y;                                                             \
     }
 LANEWISE(rounded_down, __builtin_floorf)
 LANEWISE(towards_zero, __builtin_truncf)
 LANEWISE(nearest, __builtin_rintf)
 LANEWISE(root, __builtin_sqrtf)
+LANEWISE(magnitude, __builtin_fabsf)
