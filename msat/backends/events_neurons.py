@@ -24,7 +24,7 @@ class Fusion:
     """A neuron for the kernels; tensors broadcast over [B, ...], activation units."""
 
     kernel: str | CDLL
-    """A key of `structs.NEURONS`, or the library of a written neuron."""
+    """A key of `structs.NEURONS`; of a written neuron the library, which is chosen for each chunk."""
     theta: Tensor
     rest: States
     """Each state before step 1, in the kernel's order."""

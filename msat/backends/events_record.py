@@ -45,7 +45,7 @@ class Course(NamedTuple):
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down what happens to the neurons' values while a step runs on one input.
+    """Writes down what happens to the neurons' values while a step runs on two inputs.
 
     Args:
         named: the C++ names of the step's inputs.
