@@ -36,7 +36,9 @@ from msat.backends import Folded, Step
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_cost import Cost
 from msat.backends.events_plan import Chain, Convolution
-from msat.backends.events_stages import CurrentPoolRunner, FusedRunner, PoolRunner, TorchRunner, WrittenRunner
+from msat.backends.events_pools import CurrentPoolRunner, PoolRunner
+from msat.backends.events_stages import FusedRunner, WrittenRunner
+from msat.backends.events_torch import TorchRunner
 from msat.backends.events_window import WindowRunner
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.calibration import Calibration

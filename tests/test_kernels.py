@@ -18,8 +18,10 @@ from msat.backends.base import DenseTraffic
 from msat.backends.events import Events
 from msat.backends.events_lists import Buffer, EventTraffic, channels_last
 from msat.backends.events_plan import Unmatched, plan
-from msat.backends.events_stages import Currents, FusedRunner, PoolRunner
+from msat.backends.events_pools import PoolRunner
+from msat.backends.events_stages import FusedRunner
 from msat.backends.events_synapses import Synapses, lanes, tile_for
+from msat.backends.events_torch import Currents
 from msat.backends.folded import FoldedSession
 from msat.backends.kernels.structs import GATHER, SCAN, SCATTER
 from msat.network import MaxPool, Relu, SpikingNetwork, SpikingStage, Stage

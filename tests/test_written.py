@@ -15,7 +15,8 @@ from baselines.srp import MaskedIntegrateAndFire
 from msat.backends import Backend, Step
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_record import Unwritable
-from msat.backends.events_stages import FusedRunner, Runner, TorchRunner, WrittenRunner
+from msat.backends.events_stages import FusedRunner, Runner, WrittenRunner
+from msat.backends.events_torch import TorchRunner
 from msat.backends.events_write import WrittenNeuron
 from msat.calibration import Calibration
 from msat.conversion import convert

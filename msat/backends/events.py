@@ -10,17 +10,10 @@ from torch import Tensor
 
 from msat.backends.base import Backend, Session, Traffic
 from msat.backends.events_neurons import fuse
-from msat.backends.events_stages import (
-    Constant,
-    CurrentPoolRunner,
-    FusedRunner,
-    PoolRunner,
-    Runner,
-    TorchRunner,
-    WrittenRunner,
-    pools_currents,
-)
+from msat.backends.events_pools import CurrentPoolRunner, PoolRunner, pools_currents
+from msat.backends.events_stages import Constant, FusedRunner, Runner, WrittenRunner
 from msat.backends.events_synapses import Synapses
+from msat.backends.events_torch import TorchRunner
 from msat.backends.events_window import WindowRunner
 from msat.backends.events_write import write
 from msat.backends.folded import Folded, FoldedSession

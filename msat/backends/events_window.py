@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msat.backends.base import Traffic
 from msat.backends.events_lists import EventTraffic
-from msat.backends.events_stages import SlicedState, TorchRunner
+from msat.backends.events_torch import SlicedState, TorchRunner
 from msat.neurons import Neuron
 
 TRIAL = 8
