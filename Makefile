@@ -6,7 +6,7 @@ COMMA := ,
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPEED := $(VENV)/.speed
-FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods $(METHODS)) \
+FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods '$(METHODS)') \
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ENGINE),--engine $(ENGINE)) \
@@ -52,18 +52,19 @@ speed: $(SPEED)
 # The paper's experiments at full size, cheapest first; a run that is stopped goes on where it was. results/full/ holds what has
 # been run so far, on fewer pictures (docs/findings.md).
 FULL = $(BIN)/msat-bench run --profile full --data $(DATA)
-KAPPAS := $(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)))
+ALONE := msat:units=normalised;det=False msat:units=normalised;dtt=False
+ABLATIONS := '$(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)) $(ALONE))'
 paper: $(READY)
 	$(if $(DATA),,$(error name the folder of data sets with DATA=))
 	$(FULL) --task imdb --epochs 3 --steps 256
-	$(FULL) --task imdb --epochs 3 --steps 256 --methods $(KAPPAS)
+	$(FULL) --task imdb --epochs 3 --steps 256 --methods $(ABLATIONS)
 	$(FULL) --task speech --epochs 24
-	$(FULL) --task speech --epochs 24 --methods $(KAPPAS)
+	$(FULL) --task speech --epochs 24 --methods $(ABLATIONS)
 	$(FULL) --task speech --epochs 24 --methods maximum:pool=gate,maximum:pool=step,maximum:pool=before,maximum:pool=before-step
 	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000
-	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --methods $(KAPPAS)
+	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000
-	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --methods $(KAPPAS)
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --methods $(ABLATIONS)
 	for size in 128 1024; do \
 	  $(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --calibration $$size --methods msat,maximum,dcgs \
 	    --results results/calibration-$$size || exit; done
