@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from msat.checkpoints import UNREADABLE, checkpoint_path, load_checkpoint, save_checkpoint, weights_hash
 from msat.errors import MissingData, UserError
+from msat.examples import Examples, stream, workers_for
 from msat.randomness import seed_for
 from msat.task import Data, ModelSpec, Recipe, Split, Task
 
@@ -193,9 +194,9 @@ class _Run:
         self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
     ) -> None:
         self.network, self.task = network.to(device, memory_format=torch.channels_last), task  # type: ignore[call-overload]
-        self.recipe, self.train, self.seed, self.device = recipe, data.train, seed, device
-        self.per_epoch = max(1, len(data.train) // recipe.batch)
-        """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.examples = Examples(data.train, task, recipe, seed)
+        self.per_epoch = self.examples.per_epoch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
         self.sums = torch.zeros(3, device=device)
@@ -207,13 +208,11 @@ class _Run:
         """Do the steps that are left."""
         self.network.train()
         started = saved = reported = time.monotonic()
-        before, begun, order = self.seconds, self.step, self._order()
-        while self.step < self.steps:
+        before, begun = self.seconds, self.step
+        for stored, labels in stream(self.examples, begun, self.steps, workers_for(self.device)):
             if self.step % self.per_epoch == 0:
                 self.sums.zero_()
-                order = self._order()
-            first = self.step % self.per_epoch * self.recipe.batch
-            self._step(order[first : first + self.recipe.batch])
+            self._step(stored, labels)
             self.step += 1
             now = time.monotonic()
             self.seconds = before + now - started
@@ -251,17 +250,9 @@ class _Run:
         torch.save(state, temporary)
         temporary.replace(unfinished)
 
-    def _order(self) -> Tensor:
-        """Return the order of examples in the epoch of the current step."""
-        seed = seed_for(self.seed, "epoch", self.step // self.per_epoch)
-        return torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
-
-    def _step(self, indices: Tensor) -> None:
-        seed = seed_for(self.seed, "step", self.step)
-        torch.manual_seed(seed)
-        stored = self.train.take(indices)
-        stored = self.task.augment(stored, self.recipe.augment, torch.Generator().manual_seed(seed))
-        inputs, labels = self.task.prepare(stored.to(self.device)), self.train.labels[indices].to(self.device)
+    def _step(self, stored: Tensor, labels: Tensor) -> None:
+        torch.manual_seed(seed_for(self.seed, "step", self.step))  # for dropout
+        inputs, labels = self.task.prepare(stored.to(self.device)), labels.to(self.device)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import msat.training as training
 from msat.errors import MissingData, UserError
+from msat.examples import Examples, stream, workers_for
 from msat.task import CHAIN, Data, ModelSpec, Profile, Provenance, Recipe, Task, TensorSplit
 from msat.training import Progress, batches, checkpoint_path, evaluate, learning_rate, train, weights_hash
 
@@ -178,6 +179,20 @@ def test_damaged_unfinished_training_is_refused(tmp_path: Path) -> None:
     checkpoint_path(TASK, "net", RECIPE, DATA, 0, tmp_path).with_suffix(".unfinished").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"unfinished training .* is damaged; delete it to start anew"):
         fit(tmp_path)
+
+
+def test_worker_processes_make_the_same_examples() -> None:
+    examples = Examples(DATA.train, TASK, RECIPE, 1)
+    alone, ahead = (list(stream(examples, 3, 9, workers)) for workers in (0, 2))
+    assert len(alone) == 6
+    for (first, labels), (second, same) in zip(alone, ahead, strict=True):
+        assert torch.equal(first, second) and torch.equal(labels, same)
+    assert not torch.equal(alone[0][0], alone[1][0])
+
+
+@pytest.mark.parametrize(("device", "some"), [("cpu", False), ("cuda", True)])
+def test_examples_are_made_ahead_beside_a_gpu(device: str, some: bool) -> None:
+    assert (workers_for(torch.device(device)) > 0) == some
 
 
 def test_unknown_augmentation_is_refused(tmp_path: Path) -> None:
