@@ -41,7 +41,10 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
 def stream(examples: Examples, first: int, steps: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the examples of the steps from `first` to `steps` - 1 in order, made ahead by `workers` processes (0: none)."""
-    return iter(DataLoader(examples, batch_size=None, sampler=range(first, steps), num_workers=workers))
+    pinned = workers > 0 and torch.cuda.is_available()
+    return iter(
+        DataLoader(examples, batch_size=None, sampler=range(first, steps), num_workers=workers, pin_memory=pinned)
+    )
 
 
 def workers_for(device: torch.device) -> int:

@@ -252,7 +252,8 @@ class _Run:
 
     def _step(self, stored: Tensor, labels: Tensor) -> None:
         torch.manual_seed(seed_for(self.seed, "step", self.step))  # for dropout
-        inputs, labels = self.task.prepare(stored.to(self.device)), labels.to(self.device)
+        stored, labels = (part.to(self.device, non_blocking=True) for part in (stored, labels))
+        inputs = self.task.prepare(stored)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
