@@ -29,7 +29,7 @@ WARM_STEPS = 64
 """Steps that come before a timed run: enough to compile, and to record."""
 BATCHES = 4
 """Batches of our backends in the comparison with loops."""
-HEAD = ("neuron", "backend", "seconds", "batch")
+HEAD = ("neuron", "backend", "first use, s", "then, s", "images at once", "GiB")
 
 
 def main() -> None:
@@ -49,15 +49,17 @@ def main() -> None:
         f"{options.network}: {chosen.origin}, repeated to {options.images} images, T = {options.steps}, observers as in a run\n"
     )
     size = gpu_batch([prod(shape) for shape in chosen.network.shapes()], free_memory(device))
-    rows = []
-    for neuron in METHODS:
+    neurons, rows = options.neurons.split(","), []
+    for neuron in neurons:
         network = chosen.converted(neuron)
         for name in NAMES if neuron == "IF" else NAMES[:1]:
-            whole(network, chosen.inputs, size, min(WARM_STEPS, options.steps), size, name)
+            torch.cuda.reset_peak_memory_stats()
+            first = whole(network, chosen.inputs, size, min(WARM_STEPS, options.steps), size, name)
             seconds = whole(network, chosen.inputs, options.images, options.steps, size, name)
-            rows.append((neuron, name, f"{seconds:.1f}", str(size)))
+            peak = torch.cuda.max_memory_reserved() / 2**30
+            rows.append((neuron, name, f"{first:.1f}", f"{seconds:.1f}", str(size), f"{peak:.1f}"))
     print(grid(HEAD, rows), end="\n\n")
-    for neuron in METHODS:
+    for neuron in neurons:
         timing = paired(works(chosen, neuron, size, options.steps), options.repeats)
         ratios = [
             (neuron, name, f"{1e6 * timing.median(name):.2f}", f"{timing.ratio(name, 'folded'):.2f}")
@@ -71,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.gpu", description=main.__doc__)
     data = os.environ.get("MSAT_DATA")
     parser.add_argument("--network", default="vgg16", help="a network of benchmarks.speed")
+    parser.add_argument("--neurons", default=",".join(METHODS), help="of these three, or names of methods")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=256, help="T")
     parser.add_argument("--repeats", type=int, default=5, help="paired repeats")
