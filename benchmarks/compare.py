@@ -75,7 +75,7 @@ def compare(
     if len(pairs) == 1 and not a.many:
         return "\n\n".join(blocks(*pairs[0]))
     different = [(one, other) for one, other in pairs if _differ(one, other)]
-    counts = f"{len(pairs)} pairs, {len(pairs) - len(different)} of them with the same answers and events at every step"
+    counts = f"{len(pairs)} pairs, {len(pairs) - len(different)} of them with the same answers and events at every checkpoint"
     alone = f"; only in A: {len(ours) - len(pairs)}, only in B: {len(theirs) - len(pairs)}." if a.many else "."
     return "\n\n".join(
         [counts + alone, *(summary(different) if different else []), *(b for pair in different for b in blocks(*pair))]
@@ -124,8 +124,8 @@ def _network_key(record: Record) -> Key:
 
 
 def _cell_key(record: Record) -> Key:
-    """Return what a cell is called, whatever weights it was measured on: the networks may have been trained anew."""
-    return (*_inputs(record), _label(record), record.cell.steps, record.cell.seed)
+    """Return what a cell is called, whatever its weights (the networks may have been trained anew) and its T."""
+    return (*_inputs(record), _label(record), record.cell.seed)
 
 
 def _inputs(record: Record) -> Key:
@@ -152,8 +152,15 @@ def _both(a: Record, b: Record) -> tuple[Result, Result]:
 
 
 def _differ(a: Record, b: Record) -> bool:
+    """Return whether answers or events differ at a checkpoint that both have."""
     one, other = _both(a, b)
-    return (one.bits, one.events) != (other.bits, other.events)
+    return any(_counted(one, t) != _counted(other, t) for t in one.checkpoints if t in other.checkpoints)
+
+
+def _counted(result: Result, step: int) -> tuple[str, dict[str, int]]:
+    place = result.steps.index(step)
+    bits = result.bits[result.checkpoints.index(step)]
+    return bits, {kind: counts[place] for kind, counts in result.events.items()}
 
 
 def summary(pairs: Sequence[tuple[Record, Record]]) -> list[str]:

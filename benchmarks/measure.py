@@ -26,6 +26,8 @@ DIAGNOSED = 64
 """Most calibration inputs on which SIN and conversion error are counted."""
 SNAPSHOT_VALUES = 60_000_000
 """Most values that the diagnostics of one batch hold: 240 MB."""
+GPU_SNAPSHOT_VALUES = 1_000_000_000
+"""The same on a GPU, where every batch waits for T steps of launches: 4 GB."""
 
 
 @dataclass
@@ -79,8 +81,10 @@ def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], wat
         simulate(network, bench.batches(size), steps, [accuracy, activity], backend)
     diagnostics = Diagnostics(network.network, steps, at, differential=network.constant_once)
     held = 2 * len(at) * sum(math.prod(shape) for shape in network.network.shapes())
+    cuda = options.device.startswith("cuda")
+    most, values = (DIAGNOSED, GPU_SNAPSHOT_VALUES) if cuda else (32, SNAPSHOT_VALUES)
     with watch.phase("diagnose"):
-        batches = tensor_batches(bench.calibration[:DIAGNOSED], max(1, min(size, 32, SNAPSHOT_VALUES // held)))
+        batches = tensor_batches(bench.calibration[:DIAGNOSED], max(1, min(size, most, values // held)))
         simulate(network, batches, steps, [diagnostics], backend)
     return Run(steps, network, accuracy, activity, diagnostics)
 

@@ -171,7 +171,7 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
     files = [str(tmp_path / "sample" / "clouds" / "mlp" / f"{name}.json") for name in "ab"]
     assert compare(*files, tmp_path) == text
     assert compare(str(tmp_path), str(tmp_path), tmp_path) == (
-        "2 pairs, 2 of them with the same answers and events at every step; only in A: 0, only in B: 0."
+        "2 pairs, 2 of them with the same answers and events at every checkpoint; only in A: 0, only in B: 0."
     )
     with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'c'"):
         compare("a", "c", tmp_path)
@@ -182,7 +182,9 @@ def test_compare_says_where_each_wins(tmp_path: Path):
         for name, number in right.items():
             write(with_bits(name, number, 64), tmp_path / folder / f"{name}.json")
     text = compare(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path)
-    assert "2 pairs, 0 of them with the same answers and events at every step; only in A: 1, only in B: 0." in text
+    assert (
+        "2 pairs, 0 of them with the same answers and events at every checkpoint; only in A: 1, only in B: 0." in text
+    )
     assert "A better on 1, B on 1, no difference shown on 0." in text
     assert text.count("test inputs, ANN") == 2
     with pytest.raises(UserError, match="not the same kind"):
