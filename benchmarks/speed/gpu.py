@@ -49,23 +49,30 @@ def main() -> None:
         f"{options.network}: {chosen.origin}, repeated to {options.images} images, T = {options.steps}, observers as in a run\n"
     )
     size = gpu_batch([prod(shape) for shape in chosen.network.shapes()], free_memory(device))
-    neurons, rows = options.neurons.split(","), []
-    for neuron in neurons:
+    for neuron in options.neurons.split(","):
         network = chosen.converted(neuron)
-        for name in NAMES if neuron == "IF" else NAMES[:1]:
-            torch.cuda.reset_peak_memory_stats()
-            first = whole(network, chosen.inputs, size, min(WARM_STEPS, options.steps), size, name)
-            seconds = whole(network, chosen.inputs, options.images, options.steps, size, name)
-            peak = torch.cuda.max_memory_reserved() / 2**30
-            rows.append((neuron, name, f"{first:.1f}", f"{seconds:.1f}", str(size), f"{peak:.1f}"))
-    print(grid(HEAD, rows), end="\n\n")
-    for neuron in neurons:
+        rows = [
+            alone(network, chosen, neuron, name, size, options) for name in NAMES if name == NAMES[0] or neuron == "IF"
+        ]
+        print(grid(HEAD, rows), end="\n\n", flush=True)
         timing = paired(works(chosen, neuron, size, options.steps), options.repeats)
         ratios = [
             (neuron, name, f"{1e6 * timing.median(name):.2f}", f"{timing.ratio(name, 'folded'):.2f}")
             for name in timing.seconds
         ]
-        print(grid(("neuron", f"{size} images at once", "µs per image and step", "times folded's"), ratios), end="\n\n")
+        heads = ("neuron", f"{size} images at once", "µs per image and step", "times folded's")
+        print(grid(heads, ratios), end="\n\n", flush=True)
+
+
+def alone(
+    network: SpikingNetwork, chosen: Subject, neuron: str, backend: str, size: int, options: argparse.Namespace
+) -> tuple[str, ...]:
+    """Return a row of HEAD: a short first run, in which kernels are compiled, and the whole one."""
+    torch.cuda.reset_peak_memory_stats()
+    first = whole(network, chosen.inputs, size, min(WARM_STEPS, options.steps), size, backend)
+    seconds = whole(network, chosen.inputs, options.images, options.steps, size, backend)
+    peak = torch.cuda.max_memory_reserved() / 2**30
+    return neuron, backend, f"{first:.1f}", f"{seconds:.1f}", str(size), f"{peak:.1f}"
 
 
 def arguments() -> argparse.Namespace:
