@@ -51,9 +51,8 @@ def main() -> None:
     size = gpu_batch([prod(shape) for shape in chosen.network.shapes()], free_memory(device))
     for neuron in options.neurons.split(","):
         network = chosen.converted(neuron)
-        rows = [
-            alone(network, chosen, neuron, name, size, options) for name in NAMES if name == NAMES[0] or neuron == "IF"
-        ]
+        names = NAMES if neuron == "IF" else NAMES[:1]
+        rows = [alone(network, chosen, neuron, name, size, options) for name in names]
         print(grid(HEAD, rows), end="\n\n", flush=True)
         timing = paired(works(chosen, neuron, size, options.steps), options.repeats)
         ratios = [
