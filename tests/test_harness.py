@@ -251,6 +251,18 @@ def test_parameters_are_parsed():
     assert [parse(text) for text in ("1", "True", "false", "a-b", "(1, 2)")] == [1, True, False, "a-b", (1, 2)]
 
 
+def test_make_hands_methods_over_whole(tmp_path: Path):
+    """A semicolon, which separates a method's parameters, would end the command if a shell saw it bare."""
+    binary, ready = tmp_path / "msat-bench", tmp_path / "ready"
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    binary.chmod(0o755)
+    ready.touch()
+    wanted = "msat:units=normalised;dtt=false,rmp"
+    command = ["make", "bench", f"METHODS={wanted}", f"BIN={tmp_path}", f"READY={ready}"]
+    said = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["run", "--methods", wanted]
+
+
 @pytest.mark.usefixtures("call")
 def test_cells_travel():
     options = Options(plugins=(str(PLUGIN),))
