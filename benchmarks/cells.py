@@ -155,12 +155,6 @@ def names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def checkpoints_of(task: str, model: str) -> list[Path]:
-    """Return the checkpoints at hand of a network, the shipped one last."""
-    pattern = f"{task}-{model}-s[0-9]*-*.safetensors"
-    return [file for folder in (checkpoint_folder(), SHIPPED) for file in sorted(folder.glob(pattern))]
-
-
 def checkpoint_folder() -> Path:
     """Return the folder of trained networks, beside the cached data."""
     return Path(os.environ.get("MSAT_CACHE", ".cache")) / "checkpoints"

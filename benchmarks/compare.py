@@ -17,6 +17,8 @@ from msat import energy
 from msat.errors import UserError, unknown_name
 
 Key = tuple[object, ...]
+Paired = tuple[list[tuple[Record, Record]], tuple[int, int]]
+"""Pairs, and how many networks or cells only A and only B has."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,7 @@ def compare(
             f"'{first}' and '{second}' are not the same kind of thing; compare folders or commits with each other, and"
             " methods or records with each other."
         )
-    key = _cell_key if a.many else _network_key
-    ours, theirs = _first_seeds(a.records, key), _first_seeds(b.records, key)
-    pairs = [(record, theirs[k]) for k, record in ours.items() if k in theirs]
+    pairs, single = (_cells if a.many else _networks)(a.records, b.records)
     if not pairs:
         raise UserError(
             f"'{first}' and '{second}' share no network with the same weights and test inputs; run both with the same"
@@ -76,7 +76,7 @@ def compare(
         return "\n\n".join(blocks(*pairs[0]))
     different = [(one, other) for one, other in pairs if _differ(one, other)]
     counts = f"{len(pairs)} pairs, {len(pairs) - len(different)} of them with the same answers and events at every checkpoint"
-    alone = f"; only in A: {len(ours) - len(pairs)}, only in B: {len(theirs) - len(pairs)}." if a.many else "."
+    alone = f"; only in A: {single[0]}, only in B: {single[1]}." if a.many else "."
     return "\n\n".join(
         [counts + alone, *(summary(different) if different else []), *(b for pair in different for b in blocks(*pair))]
     )
@@ -119,26 +119,40 @@ def _label(record: Record) -> str:
     return label(record.cell.method, record.cell.overrides)
 
 
-def _network_key(record: Record) -> Key:
-    return (*_inputs(record), record.ann.weights)
+def _networks(a: Sequence[Record], b: Sequence[Record]) -> Paired:
+    """Pair network by network: of each side the record with the largest T, then of the first seed."""
+    ours, theirs = (_grouped(side, lambda record: (*_inputs(record), record.ann.weights)) for side in (a, b))
+    shared = [key for key in ours if key in theirs]
+    pairs = [(min(ours[key], key=_rank), min(theirs[key], key=_rank)) for key in shared]
+    return pairs, (len(ours) - len(shared), len(theirs) - len(shared))
 
 
-def _cell_key(record: Record) -> Key:
-    """Return what a cell is called, whatever its weights (the networks may have been trained anew) and its T."""
-    return (*_inputs(record), _label(record), record.cell.seed)
+def _cells(a: Sequence[Record], b: Sequence[Record]) -> Paired:
+    """Pair cell by cell, whatever the weights (networks may have been trained anew): each T of both, else the largest of each."""
+    ours, theirs = (_grouped(side, lambda r: (*_inputs(r), _label(r), r.cell.seed)) for side in (a, b))
+    shared = [key for key in ours if key in theirs]
+    pairs: list[tuple[Record, Record]] = []
+    for key in shared:
+        one, other = ({record.cell.steps: record for record in g[key]} for g in (ours, theirs))
+        same = [(one[t], other[t]) for t in sorted(one) if t in other]
+        pairs += same or [(one[max(one)], other[max(other)])]
+    return pairs, (len(ours) - len(shared), len(theirs) - len(shared))
+
+
+def _grouped(records: Sequence[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    groups: dict[Key, list[Record]] = {}
+    for record in sorted(records, key=_where):
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _rank(record: Record) -> tuple[int, int]:
+    return -record.cell.steps, record.cell.seed
 
 
 def _inputs(record: Record) -> Key:
     cell = record.cell
     return (cell.profile, cell.task, cell.model, record.data.fingerprint, record.inputs.tested, record.inputs.selection)
-
-
-def _first_seeds(records: Sequence[Record], key: Callable[[Record], Key]) -> dict[Key, Record]:
-    """Return one record for each key: of several, the one with the largest T, then of the first seed."""
-    found: dict[Key, Record] = {}
-    for record in sorted(records, key=lambda record: (_where(record), -record.cell.steps, record.cell.seed)):
-        found.setdefault(key(record), record)
-    return found
 
 
 def _where(record: Record) -> str:
@@ -227,18 +241,23 @@ def _line(gap: Gap, p: float) -> list[str]:
 
 
 def _totals(a: Record, b: Record) -> str:
+    """Return what both have cost up to their largest common checkpoint."""
+    one, other = _both(a, b)
+    last = max(t for t in one.checkpoints if t in other.checkpoints)
     rows = []
-    for name, record, result in zip("AB", (a, b), _both(a, b), strict=True):
-        counts, cost = energy_counts(record, record.cell.steps), energy.costs()
-        whole = energy.ann(counts, cost)
-        found = settled(result.steps, result.correct, needed(record.ann.correct, record.inputs.tested, ENERGY_EPSILON))
-        agree = md.percent([result.agree[-1]], record.inputs.tested, interval=False)
+    for name, record, result in zip("AB", (a, b), (one, other), strict=True):
+        counts, cost = energy_counts(record, last), energy.costs()
+        whole, done = energy.ann(counts, cost), result.steps.index(last)
+        target = needed(record.ann.correct, record.inputs.tested, ENERGY_EPSILON)
+        found = settled(result.steps[: done + 1], result.correct[: done + 1], target)
+        agree = md.percent([result.agree[done]], record.inputs.tested, interval=False)
         rows.append(
             [
-                name, md.steps([found]), str(result.real_latency[-1]), agree, md.number(sum(counts.events.values())),
+                name, md.steps([found]), str(result.real_latency[result.checkpoints.index(last)]), agree,
+                md.number(sum(counts.events.values())),
                 md.number(energy.paper(counts, cost).total / whole), md.number(energy.strict(counts, cost).total / whole),
             ]
         )  # fmt: skip
-    heads = ["", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events",
+    heads = [f"T = {last}", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events",
              "energy / ANN, paper", "energy / ANN, strict"]  # fmt: skip
     return md.plain(heads, rows)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, free_memory
 from benchmarks.records import Diagnosis, Population, Result, pack
 from benchmarks.traces import follow
 from msat.backends import choose
@@ -25,9 +25,9 @@ from msat.simulation import simulate, tensor_batches
 DIAGNOSED = 64
 """Most calibration inputs on which SIN and conversion error are counted."""
 SNAPSHOT_VALUES = 60_000_000
-"""Most values that the diagnostics of one batch hold: 240 MB."""
-GPU_SNAPSHOT_VALUES = 1_000_000_000
-"""The same on a GPU, where every batch waits for T steps of launches: 4 GB."""
+"""Most values that the diagnostics of one batch hold on a CPU: 240 MB."""
+GPU_SHARE = 8
+"""The part of a GPU's free memory that they may take: one in so many."""
 
 
 @dataclass
@@ -81,12 +81,24 @@ def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], wat
         simulate(network, bench.batches(size), steps, [accuracy, activity], backend)
     diagnostics = Diagnostics(network.network, steps, at, differential=network.constant_once)
     held = 2 * len(at) * sum(math.prod(shape) for shape in network.network.shapes())
-    cuda = options.device.startswith("cuda")
-    most, values = (DIAGNOSED, GPU_SNAPSHOT_VALUES) if cuda else (32, SNAPSHOT_VALUES)
+    device = torch.device(options.device)
+    room = free_memory(device) // GPU_SHARE if device.type == "cuda" else None
     with watch.phase("diagnose"):
-        batches = tensor_batches(bench.calibration[:DIAGNOSED], max(1, min(size, most, values // held)))
+        batches = tensor_batches(bench.calibration[:DIAGNOSED], diagnosed_at_once(size, held, room))
         simulate(network, batches, steps, [diagnostics], backend)
     return Run(steps, network, accuracy, activity, diagnostics)
+
+
+def diagnosed_at_once(size: int, held: int, room: int | None) -> int:
+    """Return how many inputs to diagnose at once.
+
+    Args:
+        size: inputs of a batch in the simulation.
+        held: values that the diagnostics hold for one input.
+        room: bytes for them on a GPU, where every batch waits for T steps of launches; None on a CPU.
+    """
+    most = 32 if room is None else DIAGNOSED
+    return max(1, min(size, most, SNAPSHOT_VALUES // held if room is None else room // (4 * held)))
 
 
 def _watched(bench: Bench, network: SpikingNetwork) -> dict[int, Tensor]:

@@ -194,6 +194,34 @@ def test_compare_says_where_each_wins(tmp_path: Path):
     assert "ANNs of different weights" in compare(str(tmp_path / "one"), str(tmp_path / "three"), tmp_path)
 
 
+def test_compare_pairs_cells_at_the_same_steps_where_both_have_them(tmp_path: Path):
+    def longer(record: Record, steps: int) -> Record:
+        return record.model_copy(update={"cell": record.cell.model_copy(update={"steps": steps})})
+
+    both, short = with_bits("both", 60, 64), with_bits("other", 60, 64)
+    for folder, records in {"one": [both, short], "two": [both, longer(both, 8), longer(short, 8)]}.items():
+        for number, record in enumerate(records):
+            write(record, tmp_path / folder / f"{number}.json")
+    text = compare(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path)
+    assert (
+        text == "2 pairs, 2 of them with the same answers and events at every checkpoint; only in A: 0, only in B: 0."
+    )
+
+
+def test_compare_counts_the_cost_up_to_a_step_that_both_have(tmp_path: Path):
+    short = with_bits("a", 60, 64)
+    assert short.result
+    first = {"steps": [1, 2], "correct": [60, 60], "agree": [60, 60], "checkpoints": [1, 2]}
+    events = {kind: counts[:2] for kind, counts in short.result.events.items()}
+    first |= {"events": events, "bits": short.result.bits[:2], "real_latency": [1, 2]}
+    write(short.model_copy(update={"result": short.result.model_copy(update=first)}), tmp_path / "a.json")
+    write(short, tmp_path / "b.json")
+    lines = compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"), tmp_path).splitlines()
+    a, b = (next(line for line in lines if line.startswith(f"{name}  ")) for name in "AB")
+    assert a[1:] == b[1:], "the same record, cut at T = 2"
+    assert any(line.startswith("T = 2 ") for line in lines)
+
+
 def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "results" / "sample" / "clouds" / "mlp"
 

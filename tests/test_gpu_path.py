@@ -11,6 +11,9 @@ from torch._inductor import config as inductor
 
 from baselines import calibration, constant, dcgs, msat
 from benchmarks.bench import gpu_batch
+from benchmarks.cells import SHIPPED
+from benchmarks.measure import diagnosed_at_once
+from benchmarks.speed.subjects import SPECS
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
 from msat.backends.base import Session
@@ -221,6 +224,19 @@ def test_batches_fill_a_gpu() -> None:
     assert gpu_batch([4_000_000], 1 << 30) == 1
 
 
+def test_diagnostics_take_one_batch_on_a_gpu_that_has_room() -> None:
+    held = 2 * 9 * 276_480
+    assert diagnosed_at_once(256, held, 8 << 30) == 64
+    assert diagnosed_at_once(256, held, 200 << 20) == 10
+    assert diagnosed_at_once(256, held, 0) == 1
+    assert diagnosed_at_once(256, held, None) == 12
+
+
 def test_events_on_a_gpu_are_refused() -> None:
     with pytest.raises(UserError, match="'events' runs on a CPU, not on cuda; leave BACKEND away"):
         choose("events", "cuda")
+
+
+def test_speed_is_measured_on_weights_that_are_there() -> None:
+    for name, spec in SPECS.items():
+        assert (SHIPPED / f"{spec.weights}.safetensors").exists() == bool(spec.weights), name

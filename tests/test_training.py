@@ -195,6 +195,13 @@ def test_examples_are_made_ahead_beside_a_gpu(device: str, some: bool) -> None:
     assert (workers_for(torch.device(device)) > 0) == some
 
 
+def test_workers_hand_a_user_s_error_over_whole() -> None:
+    examples = Examples(DATA.train, TASK, replace(RECIPE, augment=("mirror",)), 1)
+    with pytest.raises(UserError) as told:
+        next(stream(examples, 0, 5, 2))
+    assert str(told.value).startswith("task 'squares' knows no augmentation mirror")
+
+
 def test_unknown_augmentation_is_refused(tmp_path: Path) -> None:
     spec = replace(SPEC, recipe=replace(RECIPE, augment=("mirror",)))
     with pytest.raises(UserError, match="task 'squares' knows no augmentation mirror"):

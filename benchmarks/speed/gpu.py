@@ -66,7 +66,8 @@ def main() -> None:
 def alone(
     network: SpikingNetwork, chosen: Subject, neuron: str, backend: str, size: int, options: argparse.Namespace
 ) -> tuple[str, ...]:
-    """Return a row of HEAD: a short first run, in which kernels are compiled, and the whole one."""
+    """Return a row of HEAD: a short first run, in which kernels are compiled (or read from PyTorch's cache), and the whole one."""
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     first = whole(network, chosen.inputs, size, min(WARM_STEPS, options.steps), size, backend)
     seconds = whole(network, chosen.inputs, options.images, options.steps, size, backend)
@@ -79,7 +80,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.gpu", description=main.__doc__)
     data = os.environ.get("MSAT_DATA")
     parser.add_argument("--network", default="vgg16", help="a network of benchmarks.speed")
-    parser.add_argument("--neurons", default=",".join(METHODS), help="of these three, or names of methods")
+    parser.add_argument(
+        "--neurons", default=",".join(METHODS), help=f"some of {', '.join(METHODS)}, or names of methods"
+    )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=256, help="T")
     parser.add_argument("--repeats", type=int, default=5, help="paired repeats")

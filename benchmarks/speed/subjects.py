@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cells import checkpoints_of
+from benchmarks.cells import SHIPPED
 from benchmarks.plugins import registry
 from msat.calibration import Calibration
 from msat.checkpoints import load_checkpoint
@@ -34,13 +34,24 @@ class Spec:
     classes: int
     batch: int = 10
     title: str = ""
+    weights: str = ""
+    """Name of the shipped checkpoint, which every figure is measured on; random weights where there is none."""
 
 
 SPECS = {
-    "vgg16": Spec("cifar10", "vgg16", (3, 32, 32), 10, title="VGG16"),
-    "resnet20": Spec("cifar10", "resnet20", (3, 32, 32), 10, title='the paper\'s "ResNet20"'),
-    "resnet20-he": Spec("cifar10", "resnet20-he", (3, 32, 32), 10, title="ResNet-20 (He)"),
-    "m5": Spec("speech", "m5", (1, 8000), 11, title="M5"),
+    "vgg16": Spec("cifar10", "vgg16", (3, 32, 32), 10, title="VGG16", weights="cifar10-vgg16-s0-11c2c7354ca4"),
+    "resnet20": Spec(
+        "cifar10",
+        "resnet20",
+        (3, 32, 32),
+        10,
+        title='the paper\'s "ResNet20"',
+        weights="cifar10-resnet20-s0-57243f7d1212",
+    ),
+    "resnet20-he": Spec(
+        "cifar10", "resnet20-he", (3, 32, 32), 10, title="ResNet-20 (He)", weights="cifar10-resnet20-he-s0-2082a4f09617"
+    ),
+    "m5": Spec("speech", "m5", (1, 8000), 11, title="M5", weights="speech-m5-s0-e92491bcbc94"),
     "resnet34": Spec("imagenet", "resnet34", (3, 224, 224), 1000, batch=2, title="ResNet-34, 224×224"),
 }
 
@@ -76,9 +87,9 @@ def subject(name: str, data_folder: Path | None, steps: int) -> Subject:
     spec = SPECS[name]
     task = registry().task(spec.task)
     model = task.models("full")[spec.model]
-    file = newest(spec)
+    file = SHIPPED / f"{spec.weights}.safetensors"
     calibration, inputs, what = examples(spec, data_folder)
-    if file:
+    if spec.weights and file.exists():
         module = model.build(SimpleNamespace(classes=range(spec.classes)))  # type: ignore[arg-type]
         load_checkpoint(module, file)
         origin = f"trained ({file.name}), {what}"
@@ -91,11 +102,6 @@ def subject(name: str, data_folder: Path | None, steps: int) -> Subject:
 
 def adapted(network: Network, inputs: Tensor, steps: int, adaptive: AdaptiveParameters) -> Calibration:
     return Calibration(network, inputs, steps, SEED, adaptive)
-
-
-def newest(spec: Spec) -> Path | None:
-    """Return the shipped checkpoint of a network, else one that was trained here."""
-    return next(reversed(checkpoints_of(spec.task, spec.model)), None)
 
 
 def examples(spec: Spec, folder: Path | None) -> tuple[Tensor, Tensor, str]:
