@@ -51,7 +51,7 @@ speed: $(SPEED)
 
 # The paper's experiments at full size, cheapest first; a run that is stopped goes on where it was. results/full/ holds what has
 # been run so far, on fewer pictures (docs/findings.md).
-FULL = $(BIN)/msat-bench run --profile full --data $(DATA)
+FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE))
 ALONE := msat:units=normalised;det=False msat:units=normalised;dtt=False
 ABLATIONS := '$(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)) $(ALONE))'
 paper: $(READY)
@@ -70,6 +70,10 @@ paper: $(READY)
 	    --results results/calibration-$$size || exit; done
 	$(FULL) --task speech --epochs 24 --steps 2048 --methods msat,maximum,rmp
 	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --steps 2048 --methods msat,maximum,rmp
+	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu
+	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results results/gpu
+	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results results/gpu --methods $(ABLATIONS)
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
