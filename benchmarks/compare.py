@@ -8,11 +8,12 @@ import numpy as np
 
 from benchmarks import markdown as md
 from benchmarks.cells import label, names
+from benchmarks.costs import energy_counts
 from benchmarks.history import records_at
 from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, Result, read_record, read_records
 from benchmarks.statistics import decimals, needed, settled
-from benchmarks.tables import ENERGY_EPSILON, energy_counts
+from benchmarks.tables import ENERGY_EPSILON
 from msat import energy
 from msat.errors import UserError, unknown_name
 

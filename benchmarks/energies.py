@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import markdown as md
 from benchmarks.board import ranked_rows
+from benchmarks.costs import energy_counts, energy_means
 from benchmarks.paper import paper
-from benchmarks.tables import ENERGY_EPSILON, Row, Section, energy_counts, energy_means
+from benchmarks.tables import ENERGY_EPSILON, Row, Section
 from msat import energy
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.costs import energy_frame
 from benchmarks.page import page
 from benchmarks.records import Record, read_files
-from benchmarks.tables import Section, accuracy_frame, energy_frame, latency_frame, sections, site_frame
+from benchmarks.tables import Section, accuracy_frame, latency_frame, sections, site_frame
 from msat import energy
 
 CSV: dict[str, Callable[[Section], pd.DataFrame]] = {

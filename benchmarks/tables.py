@@ -10,7 +10,6 @@ import pandas as pd
 from benchmarks.cells import label
 from benchmarks.records import Population, Record, Result
 from benchmarks.statistics import first_reach, needed, settled, wilson
-from msat import energy
 
 EPSILONS = (0.0, 0.1, 1.0)
 """Percentage points below the ANN that count as reached."""
@@ -129,7 +128,7 @@ def accuracy_frame(section: Section) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for row in section.rows:
         for record in row.records:
-            head = _head(section, row, record)
+            head = whose(section, row, record)
             if record.result is None:
                 rows.append(head)
                 continue
@@ -158,7 +157,7 @@ def latency_frame(section: Section) -> pd.DataFrame:
                 found[f"reached_{points:g}"] = row.reached(points)[index]
             if row.results:
                 found |= {"best_step": row.best()[index], "best_correct": max(row.results[index].correct)}
-            rows.append(_head(section, row, record) | found)
+            rows.append(whose(section, row, record) | found)
     return pd.DataFrame(rows).convert_dtypes()
 
 
@@ -172,7 +171,7 @@ def site_frame(section: Section) -> pd.DataFrame:
             for number, site in enumerate(sites(result), 1):
                 for index, t in enumerate(result.checkpoints):
                     counts = {"site": number, "name": site.name, "step": t, "spikes": site.spikes[index]}
-                    rows.append(_head(section, row, record) | counts | site_numbers(site, index))
+                    rows.append(whose(section, row, record) | counts | site_numbers(site, index))
     return pd.DataFrame(rows)
 
 
@@ -218,82 +217,8 @@ def nearest(steps: Sequence[int], wanted: int) -> int:
     return min(range(len(steps)), key=lambda i: (abs(steps[i] - wanted), i))
 
 
-def energy_frame(section: Section, cost: energy.Costs | None = None) -> pd.DataFrame:
-    """Return one row per method, seed and place (T, or settled): operations and energy of one inference."""
-    cost = cost or energy.costs()
-    rows: list[dict[str, Any]] = []
-    for row in section.rows:
-        for index, record in enumerate(row.records):
-            if not row.results:
-                rows.append(_head(section, row, record))
-                continue
-            places = {"T": record.cell.steps, "settled": row.latency(ENERGY_EPSILON)[index]}
-            for place, step in places.items():
-                found = _energies(energy_counts(record, step), cost) if step is not None else {}
-                rows.append(_head(section, row, record) | {"at": place, "step": step} | found)
-    frame = pd.DataFrame(rows)
-    return frame.astype({"step": "Int64"}) if "step" in frame else frame
-
-
-def energy_means(section: Section, cost: energy.Costs) -> dict[tuple[str, int, str], dict[str, float]]:
-    """Return the numbers of `energy_frame` as means over seeds, by (label, T, place); nothing where a seed has no number."""
-    means = {}
-    for row in section.rows:
-        settled_at = row.latency(ENERGY_EPSILON)
-        for place, steps in (("T", [row.steps] * len(row.results)), ("settled", settled_at)):
-            known = [step for step in steps if step is not None]
-            if known and len(known) == len(steps):
-                seeds = [
-                    {"step": float(step)} | _energies(energy_counts(record, step), cost)
-                    for record, step in zip(row.records, known, strict=True)
-                ]
-                means[row.label, row.steps, place] = {key: mean(seed[key] for seed in seeds) for key in seeds[0]}
-    return means
-
-
-def energy_counts(record: Record, step: int) -> energy.Counts:
-    """Return the operations of one inference up to a step that the record holds."""
-    result, total = record.result, record.inputs.tested
-    assert result is not None
-    at = result.steps.index(step)
-
-    def neuron_operations(kind: str) -> float:
-        return float((result.first_pass + step) * sum(p.neurons * getattr(p, kind) for p in result.populations))
-
-    return energy.Counts(
-        macs=record.ann.macs,
-        first_macs=sum(p.macs for p in result.populations if p.constant),
-        events={kind: counts[at] / total for kind, counts in result.events.items()},
-        spikes={kind: counts[at] / total for kind, counts in result.spikes.items()},
-        additions=neuron_operations("additions"),
-        multiplications=neuron_operations("multiplications"),
-        transcendentals=neuron_operations("transcendentals"),
-    )
-
-
-def _energies(counts: energy.Counts, cost: energy.Costs) -> dict[str, float]:
-    whole, plain, honest = energy.ann(counts, cost), energy.paper(counts, cost), energy.strict(counts, cost)
-    return {
-        "synaptic_events": sum(counts.events.values()),
-        "synaptic_spikes": sum(counts.spikes.values()),
-        "graded_events": counts.events.get("graded", 0.0),
-        "neuron_operations": counts.additions + counts.multiplications + counts.transcendentals,
-        "first_macs": counts.first_macs,
-        "ann_macs": counts.macs,
-        "ann_pj": whole,
-        "paper_first_pj": plain.first,
-        "paper_synapses_pj": plain.synapses,
-        "paper_pj": plain.total,
-        "paper_ratio": plain.total / whole,
-        "strict_first_pj": honest.first,
-        "strict_synapses_pj": honest.synapses,
-        "strict_neurons_pj": honest.neurons,
-        "strict_pj": honest.total,
-        "strict_ratio": honest.total / whole,
-    }
-
-
-def _head(section: Section, row: Row, record: Record) -> dict[str, Any]:
+def whose(section: Section, row: Row, record: Record) -> dict[str, Any]:
+    """Return the first columns of every long frame: whose numbers these are."""
     return {
         "model": section.model, "method": row.label, "T": row.steps, "seed": record.cell.seed,
         "status": record.status, "reason": record.reason,

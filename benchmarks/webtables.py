@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import markdown as md
 from benchmarks.board import VIEWS, Board, board
+from benchmarks.costs import energy_means
 from benchmarks.leaderboard import mark, mean_title, network_cell, place, sets_note
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, beside, reference
 from benchmarks.tables import (
@@ -17,7 +18,6 @@ from benchmarks.tables import (
     SIN_STEP,
     Row,
     Section,
-    energy_means,
     nearest,
     site_means,
     sites,

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.costs import energy_frame
 from benchmarks.markdown import escape, number, percent, steps
 from benchmarks.page import page
 from benchmarks.published import beside
 from benchmarks.records import PublishedFields, Result, write
 from benchmarks.report import report_all, write_task
-from benchmarks.tables import energy_frame, sections, site_numbers, sites
+from benchmarks.tables import sections, site_numbers, sites
 from tests.making import make_record as make
 
 
