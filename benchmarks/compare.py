@@ -129,12 +129,15 @@ def _networks(a: Sequence[Record], b: Sequence[Record]) -> Paired:
 
 
 def _cells(a: Sequence[Record], b: Sequence[Record]) -> Paired:
-    """Pair cell by cell, whatever the weights (networks may have been trained anew): each T of both, else the largest of each."""
+    """Pair cell by cell, whatever the weights (networks may have been trained anew): each T of both, else the largest of each.
+
+    Of several records of one T the first counts, in the order of their paths.
+    """
     ours, theirs = (_grouped(side, lambda r: (*_inputs(r), _label(r), r.cell.seed)) for side in (a, b))
     shared = [key for key in ours if key in theirs]
     pairs: list[tuple[Record, Record]] = []
     for key in shared:
-        one, other = ({record.cell.steps: record for record in g[key]} for g in (ours, theirs))
+        one, other = ({record.cell.steps: record for record in reversed(g[key])} for g in (ours, theirs))
         same = [(one[t], other[t]) for t in sorted(one) if t in other]
         pairs += same or [(one[max(one)], other[max(other)])]
     return pairs, (len(ours) - len(shared), len(theirs) - len(shared))
