@@ -1,7 +1,7 @@
 """Parallel conversion: all steps of a layer at once in closed form, with DA-QCFS offsets (Hao et al. 2025; methods.md D4)."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,33 +11,35 @@ from msat.method import Axes, Correction, Initial, method
 from msat.network import Relu, SpikingNetwork
 from msat.neurons import ZERO, Emission, Neuron, Operations
 from msat.thresholds import Maximum
+from msat.window import WindowNeuron
+
+
+class Train(NamedTuple):
+    """State while spikes are sent."""
+
+    spikes: Tensor
+    """How many there are in all."""
+    k: int
+    """Steps that are over."""
 
 
 @dataclass(frozen=True, eq=False)
-class ParallelNeuron(Neuron):
+class ParallelNeuron(WindowNeuron):
     """s(k) = H((sum of x + v0) / k - theta): count = clip(floor((sum x + v0) / theta), 0, T), sent in the first `count` steps.
 
-    Not causal: it sees the currents of the whole run. `surplus` is e_out: a spike carries theta + surplus.
+    `surplus` is e_out: a spike carries theta + surplus.
     """
 
     surplus: Tensor = ZERO
-    window: ClassVar[bool] = True
     operations: ClassVar[Operations] = Operations(additions=2)
 
-    def start(self, current: Tensor, samples: Tensor) -> tuple[()]:
-        return ()
+    def read(self, charge: Tensor, steps: int) -> Train:
+        return Train(torch.floor(charge / self.threshold).clamp(0, steps), 0)
 
-    def step(self, current: Tensor, state: tuple[()]) -> tuple[Emission, tuple[()]]:
-        emission, state = self.scan(current.unsqueeze(0), state)
-        return Emission(emission.output[0]), state
-
-    def scan(self, currents: Tensor, state: tuple[()]) -> tuple[Emission, tuple[()]]:
-        steps = len(currents)
-        total = currents.sum(0) + self.rest(currents[0])
-        count = torch.floor(total / self.threshold).clamp(0, steps)
-        k = torch.arange(1, steps + 1, device=currents.device).view(-1, *[1] * total.dim())
-        s = (k <= count).to(currents)  # (1)
-        return Emission(s * (self.threshold + self.surplus)), state  # (2)
+    def send(self, state: Train) -> tuple[Emission, Train]:
+        k = state.k + 1
+        s = (k <= state.spikes).to(state.spikes)  # (1)
+        return Emission(s * (self.threshold + self.surplus)), Train(state.spikes, k)  # (2)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,30 @@
 """SpikeConverter: layers take turns, spike times carry positional weights (Liu et al. 2022; methods.md C6)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from msat.errors import UserError
 from msat.method import Axes, method
-from msat.neurons import Emission, Membrane, Neuron, Operations, SpikeKind
+from msat.neurons import Emission, Operations, SpikeKind
 from msat.thresholds import Maximum
+from msat.window import WindowNeuron
+
+
+class Digits(NamedTuple):
+    """State while digits are sent."""
+
+    u: Tensor
+    """What is left of the mean, times base^t: activation units."""
+    t: int
+    """Steps that are over."""
+    window: int
+    """Steps of the run."""
 
 
 @dataclass(frozen=True, eq=False)
-class PositionalNeuron(Neuron):
+class PositionalNeuron(WindowNeuron):
     """Reads a window of T steps, then emits its mean as T digits in base k: at most one spike a step.
 
     A spike at step t transmits T theta k^-t, so that means over the window are values and every readout stays right.
@@ -23,28 +34,15 @@ class PositionalNeuron(Neuron):
     base: float = 2.0
     spike_kind: ClassVar[SpikeKind] = "pow2"
     operations: ClassVar[Operations] = Operations(additions=3, multiplications=1)
-    window: ClassVar[bool] = True
 
-    def start(self, current: Tensor, samples: Tensor) -> Membrane:
-        return Membrane(self.rest(current))
+    def read(self, charge: Tensor, steps: int) -> Digits:
+        return Digits(charge / steps, 0, steps)  # what the accumulation phase leaves
 
-    def step(self, current: Tensor, state: Membrane) -> tuple[Emission, Membrane]:
-        emission, state = self.scan(current.unsqueeze(0), state)
-        return Emission(emission.output[0]), state
-
-    def scan(self, currents: Tensor, state: Membrane) -> tuple[Emission, Membrane]:
-        """Code one window [T, B, ...]; `v` after it is the charge (activation units x steps) that was not sent."""
-        window = len(currents)
-        charge = state.v + currents.sum(0)
-        u = charge / window  # what the accumulation phase leaves
-        outputs = []
-        for t in range(1, window + 1):
-            u = self.base * u
-            s = (u >= self.threshold).to(u)
-            u = u - self.threshold * s
-            outputs.append(window * self.base**-t * self.threshold * s)
-        output = torch.stack(outputs)
-        return Emission(output), Membrane(charge - output.sum(0))
+    def send(self, state: Digits) -> tuple[Emission, Digits]:
+        t, u = state.t + 1, self.base * state.u
+        s = (u >= self.threshold).to(u)
+        output = self.threshold * s * (state.window * self.base**-t)
+        return Emission(output), Digits(u - self.threshold * s, t, state.window)
 
 
 @method(

@@ -32,7 +32,7 @@ from baselines import (
 from baselines.spike_converter import PositionalNeuron
 from baselines.srp import LastStates
 from msat.adaptive import AdaptiveThreshold
-from msat.backends import Folded, Step
+from msat.backends import Folded, Step, events
 from msat.backends.events import Events, EventsSession
 from msat.backends.events_cost import Cost
 from msat.backends.events_plan import Chain, Convolution
@@ -233,14 +233,19 @@ def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:
     return opened
 
 
-def test_a_window_over_the_whole_run_is_one_pass_of_the_synapses(small: tuple[nn.Module, Tensor]) -> None:
-    runners = session(parallel.parallel(), small).runners
-    assert [type(r) for r in runners] == [WindowRunner, WindowRunner, PoolRunner, TorchRunner]
-    assert all(r.sums for r in runners[:2] if isinstance(r, WindowRunner))
+@pytest.mark.parametrize("method", [parallel.parallel(), spike_converter.spike_converter()], ids=lambda m: m.name)
+def test_a_window_over_the_whole_run_is_one_pass_of_the_synapses(
+    method: Method, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spiking, inputs = converted(method, small, 16), small[1]
     # Digits far behind the point are rounding noise, so it is the scores that must agree.
-    spiking, inputs = converted(spike_converter.spike_converter(), small, 16), small[1]
-    scores = [final(spiking, inputs, backend, 16) for backend in (Events(), Step())]
-    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+    expected = final(spiking, inputs, Step(), 16)
+    for kind in (WrittenRunner, TorchRunner):
+        runners = Events().open(spiking).runners  # type: ignore[attr-defined]
+        assert [type(r) for r in runners] == [WindowRunner, WindowRunner, PoolRunner, TorchRunner]
+        assert [type(r.sender) for r in runners[:2]] == [kind, kind]
+        torch.testing.assert_close(final(spiking, inputs, Events(), 16), expected, rtol=1e-4, atol=1e-4)
+        monkeypatch.setattr(events, "write", lambda *_: None)
 
 
 class LastFirst(PositionalNeuron):
@@ -256,9 +261,7 @@ def test_a_window_that_reads_more_than_a_sum_gets_every_current(small: tuple[nn.
     for position in (0, 1):
         neuron: Any = spiking.stages[position].population
         spiking = spiking.with_stage(position, population=LastFirst().bind(neuron.threshold, neuron.initial))
-    found = Events().open(spiking).runners[1]  # type: ignore[attr-defined]
-    assert isinstance(found, WindowRunner)
-    assert not found.sums
+    assert Events().open(spiking).runners[1] is None  # type: ignore[attr-defined]
     for backend in (Events(), Step()):
         torch.testing.assert_close(final(spiking, small[1], backend), final(spiking, small[1], Folded()))
 

@@ -14,12 +14,13 @@ from msat.backends.events_pools import CurrentPoolRunner, PoolRunner, pools_curr
 from msat.backends.events_stages import Constant, FusedRunner, Runner, WrittenRunner
 from msat.backends.events_synapses import Synapses
 from msat.backends.events_torch import TorchRunner
-from msat.backends.events_window import WindowRunner
+from msat.backends.events_window import CHARGE, WindowRunner, sending
 from msat.backends.events_write import write
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
 from msat.network import Network, SpikingNetwork
 from msat.pooling import LateralInhibitionPool
+from msat.window import WindowNeuron
 
 CHUNK = 16
 """Steps in a chunk: enough for weights to stay in the cache, few enough for the lists to stay there too."""
@@ -106,8 +107,22 @@ class EventsSession(Session):
             return CurrentPoolRunner(synapses, population, shape, output, constant)
         if fusion:
             return FusedRunner(synapses, fusion, shape, constant)
+        if isinstance(population, WindowNeuron) and type(population).scan is WindowNeuron.scan:
+            sender = self._neurons(synapses, sending(population), shape, output, CHARGE)
+            return WindowRunner(synapses, population, sender, constant)
         if population.window:
-            return WindowRunner(synapses, population, shape, output, constant)
+            return None
+        return self._neurons(synapses, population, shape, output, constant)
+
+    def _neurons(
+        self,
+        synapses: Synapses,
+        population: Any,
+        shape: tuple[int, ...],
+        output: tuple[int, ...],
+        constant: Constant | None,
+    ) -> Runner:
+        """Return a runner for a population that no kernel was made for: a written one, or PyTorch's."""
         neuron = write(population, shape, synapses.tile)
         if neuron:
             runner = WrittenRunner(synapses, neuron, shape, constant)

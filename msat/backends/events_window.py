@@ -1,70 +1,90 @@
-"""Neurons that read a whole run before they send (parallel conversion, SpikeConverter): their currents are summed first."""
+"""Neurons that read a whole run before they send (parallel conversion, SpikeConverter): one pass of the synapses for all steps."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from msat.backends.base import Traffic
-from msat.backends.events_lists import EventTraffic
-from msat.backends.events_torch import SlicedState, TorchRunner
-from msat.neurons import Neuron
+from msat.backends.base import DenseTraffic, Traffic
+from msat.backends.events_stages import Constant, Runner
+from msat.backends.events_synapses import Synapses
+from msat.neurons import Emission, Neuron
+from msat.window import WindowNeuron
 
 TRIAL = 8
-"""Steps of the runs that show what a neuron reads."""
+"""Steps of the runs in which a kernel is tried."""
 
 
-class WindowRunner(TorchRunner):
-    """The population's own PyTorch code for a whole run, a few inputs at a time.
+@dataclass(frozen=True, eq=False)
+class Sending(Neuron):
+    """The second phase of a window neuron by itself: it reads no current."""
 
-    Synapses are linear, so the sum of a run's currents is the current of its summed spikes: where the population reads
-    nothing else, one pass of the synapses serves for all steps.
+    reader: WindowNeuron
+
+    def start(self, current: Tensor, samples: Tensor) -> Any:
+        """Return the state after some charges between none and a spike a step, for trials; a run brings its own."""
+        share = torch.rand(current.shape, generator=torch.Generator().manual_seed(0))
+        return self.reader.read(TRIAL * self.reader.threshold * share, TRIAL)
+
+    def step(self, current: Tensor, state: Any) -> tuple[Emission, Any]:
+        return self.reader.send(state)
+
+
+def sending(population: WindowNeuron) -> Sending:
+    """Return a neuron's second phase."""
+    return Sending(population, threshold=population.threshold)
+
+
+# A runner wants a current; one that nothing reads can be anything.
+CHARGE = Constant(lambda sources: sources[0].output()[0], once=False)
+"""Current of the second phase."""
+
+
+class Left(NamedTuple):
+    """State after a run, worked out only if another one follows."""
+
+    charge: Tensor
+    sent: Traffic
+
+    @property
+    def v(self) -> Tensor:
+        """The charge that was not sent."""
+        steps = self.sent.steps
+        return self.charge - self.sent.totals(0, steps, torch.ones(steps))[0]
+
+
+class WindowRunner(Runner):
+    """Sums the currents of a run, then lets another runner send.
+
+    Synapses are linear, so the mean of a run's currents is the current of its mean output: one pass serves for all steps.
+
+    Args:
+        synapses: what feeds the neurons.
+        population: the neurons.
+        sender: runs their second phase, with `CHARGE` for its current.
+        constant: current of a constant stage, else None.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.sums = isinstance(self.population, Neuron) and reads_only_the_sum(self.population, self.shape)
+    def __init__(self, synapses: Synapses, population: WindowNeuron, sender: Runner, constant: Constant | None) -> None:
+        self.synapses, self.population, self.sender, self.constant = synapses, population, sender, constant
 
     def advance(
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
-        currents = self.window(sources, len(samples), first, count)
-        if not isinstance(state, SlicedState):
-            state = self.sliced(currents[0], state, samples)
-        traffic: EventTraffic | None = None
-        parts = []
-        for begin, part in zip(range(0, len(samples), state.size), state.parts, strict=True):
-            emission, part = self.population.scan(currents[:, begin : begin + state.size], part)
-            traffic = self.compact(emission, traffic, len(samples), 0, count, begin)
-            parts.append(part)
-        assert traffic is not None
-        return traffic, SlicedState(tuple(parts), state.size)
+        total = self.total(sources, first, count)
+        state = self.population.start(total, samples) if state is None else state
+        charge = state.v + total
+        current = DenseTraffic(Emission(charge.unsqueeze(0)))
+        traffic, _ = self.sender.advance([current], self.population.read(charge, count), samples, first, count)
+        return traffic, Left(charge, traffic)
 
-    def window(self, sources: Sequence[Traffic], batch: int, first: int, count: int) -> Tensor:
-        """Return the currents of the run [T, B, ...], or at every step their mean where only their sum is read."""
-        constant = self.currents.constant
-        if not self.sums or constant:
-            parts = [part for _, _, part in self.currents.parts(sources, batch, first, count, count)]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
-        share = torch.full((count,), 1 / count)
-        stage = self.synapses.stage
-        current = stage.stage.synapses(*(source.totals(0, count, share)[0] for source in sources))
-        current = current if stage.offset is None else current + stage.offset
-        return current.expand(count, *current.shape)
-
-
-def reads_only_the_sum(population: Neuron, shape: tuple[int, ...]) -> bool:
-    """Return whether a population takes nothing from currents [T, B, ...] but their sum over the steps.
-
-    Tried on currents that are eighths of a power of two near the threshold: sums and means of eight of them are exact.
-    """
-    size = 2.0 ** math.ceil(math.log2(float(population.threshold.abs().mean())))
-    make = torch.Generator().manual_seed(0)
-    currents = torch.randint(-8, 9, (TRIAL, 2, *shape), generator=make) / 8 * size
-    sent = []
-    for given in (currents, currents.mean(0).expand_as(currents)):
-        emission, _ = population.scan(given, population.start(given[0], torch.tensor([3, 0])))
-        sent.append(emission)
-    return torch.equal(sent[0].output, sent[1].output) and torch.equal(sent[0].spikes(), sent[1].spikes())
+    def total(self, sources: Sequence[Traffic], first: int, count: int) -> Tensor:
+        """Return the summed currents of a run [B, ...]."""
+        if self.constant:
+            parts = [(end - begin) * current for begin, end, current in self.constant.parts(sources, first, count)]
+            return torch.stack(parts).sum(0)
+        share, stage = torch.full((count,), 1 / count), self.synapses.stage
+        mean = stage.stage.synapses(*(source.totals(0, count, share)[0] for source in sources))
+        return count * (mean if stage.offset is None else mean + stage.offset)
