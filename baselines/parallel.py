@@ -14,13 +14,13 @@ from msat.thresholds import Maximum
 from msat.window import WindowNeuron
 
 
-class Train(NamedTuple):
+class SpikeTrain(NamedTuple):
     """State while spikes are sent."""
 
-    spikes: Tensor
-    """How many there are in all."""
+    total: Tensor
+    """Spikes in all."""
     k: int
-    """Steps that are over."""
+    """Steps sent so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +33,13 @@ class ParallelNeuron(WindowNeuron):
     surplus: Tensor = ZERO
     operations: ClassVar[Operations] = Operations(additions=2)
 
-    def read(self, charge: Tensor, steps: int) -> Train:
-        return Train(torch.floor(charge / self.threshold).clamp(0, steps), 0)
+    def read(self, charge: Tensor, steps: int) -> SpikeTrain:
+        return SpikeTrain(torch.floor(charge / self.threshold).clamp(0, steps), 0)
 
-    def send(self, state: Train) -> tuple[Emission, Train]:
+    def send(self, state: SpikeTrain) -> tuple[Emission, SpikeTrain]:
         k = state.k + 1
-        s = (k <= state.spikes).to(state.spikes)  # (1)
-        return Emission(s * (self.threshold + self.surplus)), Train(state.spikes, k)  # (2)
+        s = (k <= state.total).to(state.total)  # (1)
+        return Emission(s * (self.threshold + self.surplus)), SpikeTrain(state.total, k)  # (2)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ class Digits(NamedTuple):
     u: Tensor
     """What is left of the mean, times base^t: activation units."""
     t: int
-    """Steps that are over."""
-    window: int
-    """Steps of the run."""
+    """Digits sent so far."""
+    steps: int
+    """T."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class PositionalNeuron(WindowNeuron):
     def send(self, state: Digits) -> tuple[Emission, Digits]:
         t, u = state.t + 1, self.base * state.u
         s = (u >= self.threshold).to(u)
-        output = self.threshold * s * (state.window * self.base**-t)
-        return Emission(output), Digits(u - self.threshold * s, t, state.window)
+        output = self.threshold * s * (state.steps * self.base**-t)
+        return Emission(output), Digits(u - self.threshold * s, t, state.steps)
 
 
 @method(

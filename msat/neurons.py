@@ -51,7 +51,10 @@ class Population(ABC):
     gain: ClassVar[float] = 1.0
     """What a mean output is multiplied by to estimate the activation; not 1 for neurons that fire part of the time."""
     window: ClassVar[bool] = False
-    """True when the output at a step needs later currents (not causal): the whole run is then one chunk."""
+    """True when the output at a step needs later currents (not causal): the whole run is then one chunk.
+
+    Where it needs but their sum, make a `msat.window.WindowNeuron`; else override `scan`.
+    """
 
     @abstractmethod
     def start(self, current: Tensor, samples: Tensor) -> Any:

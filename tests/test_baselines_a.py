@@ -399,22 +399,20 @@ def test_neuron_wise_thresholds_with_guard() -> None:
 def test_positional_code() -> None:
     neuron = PositionalNeuron(threshold=ONE)
     currents = torch.full((3, 1, 1), 0.625, dtype=torch.float64)
-    emission, state = neuron.scan(currents, neuron.start(currents[0], torch.zeros(1)))
+    emission, _ = neuron.scan(currents, neuron.start(currents[0], torch.zeros(1)))
     assert emission.spikes().flatten().tolist() == [1, 0, 1]
     u = 0.0
     for s in emission.spikes().flatten().tolist():
         u = 2 * u + s
     assert u == 5
     assert emission.output.mean().item() == 0.625 == u / 2**3
-    assert state.v.item() == 0
 
 
 def test_positional_code_clips_and_refuses_base_one() -> None:
     neuron = PositionalNeuron(threshold=ONE)
     currents = torch.tensor([[5.0], [-3.0]], dtype=torch.float64).expand(4, 2, 1)
-    emission, state = neuron.scan(currents, neuron.start(currents[0], torch.zeros(2)))
+    emission, _ = neuron.scan(currents, neuron.start(currents[0], torch.zeros(2)))
     assert emission.output.mean(0).flatten().tolist() == [15 / 16, 0]
-    assert state.v.flatten().tolist() == [4 * (5 - 15 / 16), -12]
     with pytest.raises(UserError, match="base above 1 and at most 2, got 1"):
         spike_converter(base=1)
 
@@ -443,7 +441,8 @@ def test_chunks_batches_and_charge(method: Method, small: tuple[nn.Module, Tenso
     x = torch.randn(11, 3, *network.network.shapes()[0], generator=torch.Generator().manual_seed(5)).double()
     start = stage.population.start(x[0], torch.arange(3))
     emission, state = stage.population.scan(x, start)
-    if method.name not in ("bsnn", "spicalib"):  # the one ignores half of its input, the other refunds nothing
+    # BSNN ignores half of its input, SpiCalib refunds nothing, SpikeConverter drops what lies behind the last digit.
+    if method.name not in ("bsnn", "spicalib", "spike-converter"):
         torch.testing.assert_close(x.sum(0) + start.v, emission.output.sum(0) + state.v)
 
 

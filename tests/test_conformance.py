@@ -42,7 +42,8 @@ LOSES_CHARGE = {
     "bsnn": "neurons are deaf while they fire",
     "maximum-hard": "reset to zero drops the surplus",
     "msat-sc": "spike confidence drops spikes whose charge is gone",
-    "parallel": "closed form without a potential",
+    "parallel": "a run ends with what it sent, the residue is dropped",
+    "spike-converter": "a run ends with its last digit, what lies behind it is dropped",
     "spicalib": "cancelled spikes are not refunded",
 }
 """Where input = output + change of potential does not hold."""

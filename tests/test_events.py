@@ -233,19 +233,56 @@ def session(method: Method, network: tuple[nn.Module, Tensor]) -> EventsSession:
     return opened
 
 
+@pytest.mark.parametrize("steps", [1, 16, 40])
 @pytest.mark.parametrize("method", [parallel.parallel(), spike_converter.spike_converter()], ids=lambda m: m.name)
 def test_a_window_over_the_whole_run_is_one_pass_of_the_synapses(
-    method: Method, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
+    method: Method, steps: int, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spiking, inputs = converted(method, small, 16), small[1]
+    spiking, inputs = converted(method, small, steps), small[1]
     # Digits far behind the point are rounding noise, so it is the scores that must agree.
-    expected = final(spiking, inputs, Step(), 16)
+    expected = final(spiking, inputs, Step(), steps)
     for kind in (WrittenRunner, TorchRunner):
         runners = Events().open(spiking).runners  # type: ignore[attr-defined]
         assert [type(r) for r in runners] == [WindowRunner, WindowRunner, PoolRunner, TorchRunner]
         assert [type(r.sender) for r in runners[:2]] == [kind, kind]
-        torch.testing.assert_close(final(spiking, inputs, Events(), 16), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(final(spiking, inputs, Events(), steps), expected, rtol=1e-4, atol=1e-4)
         monkeypatch.setattr(events, "write", lambda *_: None)
+
+
+class Pairs(parallel.ParallelNeuron):
+    """A neuron whose spikes count twice."""
+
+    def send(self, state: Any) -> tuple[Emission, Any]:
+        emission, state = super().send(state)
+        return Emission(emission.output, 2 * emission.spikes()), state
+
+
+def test_a_window_counts_the_spikes_that_its_neuron_counts(small: tuple[nn.Module, Tensor]) -> None:
+    spiking = converted(parallel.parallel(), small)
+    neuron: Any = spiking.stages[0].population
+    twice = Pairs(surplus=neuron.surplus).bind(neuron.threshold, neuron.initial)
+    once, doubled = (
+        events_of(spiking.with_stage(0, population=population), small[1], backend)
+        for population, backend in ((neuron, Step()), (twice, Step()))
+    )
+    assert doubled == 2 * once > 0
+    assert events_of(spiking.with_stage(0, population=twice), small[1], Events()) == doubled
+
+
+def events_of(spiking: SpikingNetwork, inputs: Tensor, backend: Any) -> float:
+    """Return the spikes of the first stage."""
+    count = []
+
+    class First:
+        def see(self, chunk: Any) -> None:
+            if chunk.position == 0:
+                count.append(float(chunk.traffic.spikes().sum()))
+
+        def batch_done(self, *_: Any) -> None:
+            pass
+
+    simulate(spiking, tensor_batches(inputs, len(inputs)), 21, [First()], backend)  # type: ignore[list-item]
+    return sum(count)
 
 
 class LastFirst(PositionalNeuron):

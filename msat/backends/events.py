@@ -14,8 +14,8 @@ from msat.backends.events_pools import CurrentPoolRunner, PoolRunner, pools_curr
 from msat.backends.events_stages import Constant, FusedRunner, Runner, WrittenRunner
 from msat.backends.events_synapses import Synapses
 from msat.backends.events_torch import TorchRunner
-from msat.backends.events_window import CHARGE, WindowRunner, sending
-from msat.backends.events_write import write
+from msat.backends.events_window import UNREAD, Sender, WindowRunner
+from msat.backends.events_write import named, write
 from msat.backends.folded import Folded, FoldedSession
 from msat.backends.kernels import NoCompiler, library
 from msat.network import Network, SpikingNetwork
@@ -108,9 +108,10 @@ class EventsSession(Session):
         if fusion:
             return FusedRunner(synapses, fusion, shape, constant)
         if isinstance(population, WindowNeuron) and type(population).scan is WindowNeuron.scan:
-            sender = self._neurons(synapses, sending(population), shape, output, CHARGE)
-            return WindowRunner(synapses, population, sender, constant)
+            sender = Sender(population, threshold=population.threshold)
+            return WindowRunner(synapses, population, self._neurons(synapses, sender, shape, output, UNREAD), constant)
         if population.window:
+            log.debug("%s runs in the folded backend: it reads more of a run than a sum", named(population))
             return None
         return self._neurons(synapses, population, shape, output, constant)
 
@@ -128,7 +129,7 @@ class EventsSession(Session):
             runner = WrittenRunner(synapses, neuron, shape, constant)
             if runner.agrees():
                 return runner
-            log.debug("%s runs in PyTorch: its kernel would do something else", type(population).__name__)
+            log.debug("%s runs in PyTorch: its kernel would do something else", named(population))
         return TorchRunner(synapses, population, shape, output, constant)
 
     def _constant(self, position: int) -> Constant:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,49 +10,23 @@ from torch import Tensor
 from msat.backends.base import DenseTraffic, Traffic
 from msat.backends.events_stages import Constant, Runner
 from msat.backends.events_synapses import Synapses
-from msat.neurons import Emission, Neuron
-from msat.window import WindowNeuron
-
-TRIAL = 8
-"""Steps of the runs in which a kernel is tried."""
+from msat.backends.events_write import AHEAD
+from msat.neurons import Emission
+from msat.window import Sending, WindowNeuron
 
 
 @dataclass(frozen=True, eq=False)
-class Sending(Neuron):
-    """The second phase of a window neuron by itself: it reads no current."""
-
-    reader: WindowNeuron
+class Sender(Sending):
+    """The second phase as runners take it, which try a neuron for `AHEAD` steps from its start."""
 
     def start(self, current: Tensor, samples: Tensor) -> Any:
-        """Return the state after some charges between none and a spike a step, for trials; a run brings its own."""
-        share = torch.rand(current.shape, generator=torch.Generator().manual_seed(0))
-        return self.reader.read(TRIAL * self.reader.threshold * share, TRIAL)
-
-    def step(self, current: Tensor, state: Any) -> tuple[Emission, Any]:
-        return self.reader.send(state)
+        """Return the state after random charges, below none and beyond a spike a step too; a run brings its own."""
+        make = torch.Generator().manual_seed(0)
+        return self.neuron.read(AHEAD * self.threshold * torch.randn(current.shape, generator=make), AHEAD)
 
 
-def sending(population: WindowNeuron) -> Sending:
-    """Return a neuron's second phase."""
-    return Sending(population, threshold=population.threshold)
-
-
-# A runner wants a current; one that nothing reads can be anything.
-CHARGE = Constant(lambda sources: sources[0].output()[0], once=False)
-"""Current of the second phase."""
-
-
-class Left(NamedTuple):
-    """State after a run, worked out only if another one follows."""
-
-    charge: Tensor
-    sent: Traffic
-
-    @property
-    def v(self) -> Tensor:
-        """The charge that was not sent."""
-        steps = self.sent.steps
-        return self.charge - self.sent.totals(0, steps, torch.ones(steps))[0]
+UNREAD = Constant(lambda sources: sources[0].output()[0], once=False)
+"""Current of the second phase: a runner wants one, the neurons do not."""
 
 
 class WindowRunner(Runner):
@@ -63,7 +37,7 @@ class WindowRunner(Runner):
     Args:
         synapses: what feeds the neurons.
         population: the neurons.
-        sender: runs their second phase, with `CHARGE` for its current.
+        sender: runs their second phase, with `UNREAD` for its current.
         constant: current of a constant stage, else None.
     """
 
@@ -74,11 +48,10 @@ class WindowRunner(Runner):
         self, sources: Sequence[Traffic], state: Any, samples: Tensor, first: int, count: int
     ) -> tuple[Traffic, Any]:
         total = self.total(sources, first, count)
-        state = self.population.start(total, samples) if state is None else state
-        charge = state.v + total
+        charge = self.population.rest(total) + total
         current = DenseTraffic(Emission(charge.unsqueeze(0)))
         traffic, _ = self.sender.advance([current], self.population.read(charge, count), samples, first, count)
-        return traffic, Left(charge, traffic)
+        return traffic, state
 
     def total(self, sources: Sequence[Traffic], first: int, count: int) -> Tensor:
         """Return the summed currents of a run [B, ...]."""

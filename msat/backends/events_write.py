@@ -19,6 +19,7 @@ from msat.backends.kernels.structs import PARAMETERS, STATES, Array, Stage, addr
 from msat.backends.trees import changed, tensors
 from msat.errors import UserError
 from msat.neurons import Neuron, Population
+from msat.window import Sending
 
 AHEAD = 16
 """Steps that are recorded and tried before a run begins: one whose arithmetic differs is met there, not in the middle."""
@@ -90,7 +91,7 @@ class WrittenNeuron:
                 self.course[k] = self.case(courses[k])
             except Unwritable as reason:
                 raise UserError(
-                    f"{type(self.population).__name__} does something at step {done + k + 1} that the events backend cannot write"
+                    f"{named(self.population)} does something at step {done + k + 1} that the events backend cannot write"
                     f" as a kernel ({reason}); use BACKEND=folded."
                 ) from None
         self.numbers = np.zeros((count, max(1, *(len(course.numbers) for course in courses))), np.float32)
@@ -144,6 +145,11 @@ def written_case(number: int, case: Case, states: int, counted: bool) -> str:
     return f"\n            case {number}:\n                for (int i = 0; i < vectors; i++) {{{body}\n                }}\n                break;"
 
 
+def named(population: Population) -> str:
+    """Return the name of the class that a neuron's author knows."""
+    return type(population.neuron if isinstance(population, Sending) else population).__name__
+
+
 def _nothing(value: Tensor) -> None:
     """Stand for a tensor where only what is no tensor counts."""
 
@@ -165,6 +171,6 @@ def write(population: Population, shape: tuple[int, ...], tile: int) -> WrittenN
     except (
         Exception
     ) as reason:  # whatever a plugin's step does not stand, on inputs and steps that are not those of a run
-        log.debug("%s runs in PyTorch: %s: %s", type(population).__name__, type(reason).__name__, reason)
+        log.debug("%s runs in PyTorch: %s: %s", named(population), type(reason).__name__, reason)
         return None
     return neuron
