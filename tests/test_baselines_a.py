@@ -417,6 +417,16 @@ def test_positional_code_clips_and_refuses_base_one() -> None:
         spike_converter(base=1)
 
 
+@pytest.mark.parametrize("steps", [1, 5, 12])
+def test_positional_digits_miss_less_than_the_last_of_them(steps: int) -> None:
+    mean = torch.rand(50, generator=torch.Generator().manual_seed(steps), dtype=torch.float64)
+    currents = mean.expand(steps, 1, 50)
+    emission, _ = PositionalNeuron(threshold=ONE).scan(currents, ())
+    missing = mean - emission.output.mean(0)
+    assert (missing >= -1e-12).all()
+    assert (missing < 2.0**-steps).all()
+
+
 def test_positional_network_equals_binary_fractions(small: tuple[nn.Module, Tensor]) -> None:
     model, inputs = small
     model, inputs = model.double(), inputs.double()

@@ -262,27 +262,17 @@ def test_a_window_counts_the_spikes_that_its_neuron_counts(small: tuple[nn.Modul
     neuron: Any = spiking.stages[0].population
     twice = Pairs(surplus=neuron.surplus).bind(neuron.threshold, neuron.initial)
     once, doubled = (
-        events_of(spiking.with_stage(0, population=population), small[1], backend)
-        for population, backend in ((neuron, Step()), (twice, Step()))
+        spikes_of(spiking.with_stage(0, population=population), small[1], Step()) for population in (neuron, twice)
     )
     assert doubled == 2 * once > 0
-    assert events_of(spiking.with_stage(0, population=twice), small[1], Events()) == doubled
+    assert spikes_of(spiking.with_stage(0, population=twice), small[1], Events()) == doubled
 
 
-def events_of(spiking: SpikingNetwork, inputs: Tensor, backend: Any) -> float:
+def spikes_of(spiking: SpikingNetwork, inputs: Tensor, backend: Any) -> float:
     """Return the spikes of the first stage."""
-    count = []
-
-    class First:
-        def see(self, chunk: Any) -> None:
-            if chunk.position == 0:
-                count.append(float(chunk.traffic.spikes().sum()))
-
-        def batch_done(self, *_: Any) -> None:
-            pass
-
-    simulate(spiking, tensor_batches(inputs, len(inputs)), 21, [First()], backend)  # type: ignore[list-item]
-    return sum(count)
+    activity = Activity(fan_out(spiking.network), 21)
+    simulate(spiking, tensor_batches(inputs, len(inputs)), 21, [activity], backend)
+    return activity.sites()[0].spikes[-1]
 
 
 class LastFirst(PositionalNeuron):
