@@ -122,7 +122,11 @@ class Bench:
     @cached_property
     def indices(self) -> Tensor:
         """Numbers of the test inputs that are simulated, int64 [n]."""
-        return stratified(self.data.test.labels, self.setting.options.limit)
+        return self.first(self.setting.options.limit)
+
+    def first(self, limit: int | None) -> Tensor:
+        """Return the numbers that a LIMIT of this size picks."""
+        return stratified(self.data.test.labels, limit)
 
     @property
     def selection(self) -> str:
@@ -131,20 +135,20 @@ class Bench:
             return "all"
         return f"the first {len(self.indices)} of a seeded shuffle, in the proportions of the classes"
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Yield test inputs of `network` and their numbers in the test split."""
+    def batches(self, numbers: Tensor, size: int) -> Iterator[Batch]:
+        """Yield test inputs of `network` and their numbers in the test split, a part of `indices`, ascending."""
         device = self.setting.options.device
-        for position, numbers in enumerate(self.indices.split(size)):
+        for part in numbers.split(size):
             if self.features is None:
-                yield self.inputs(self.data.test.take(numbers)), numbers.to(device)
+                yield self.inputs(self.data.test.take(part)), part.to(device)
             else:
-                yield self.features[position * size : (position + 1) * size], numbers.to(device)
+                yield self.features[torch.searchsorted(self.indices, part).to(device)], part.to(device)
 
     @cached_property
     def answers(self) -> Tensor:
         """The ANN's class for each input of the test split; -1 where it is not simulated."""
         answers = torch.full((len(self.data.test),), -1)
-        for inputs, numbers in self.batches(self.batch_size(self.network, 1)):
+        for inputs, numbers in self.batches(self.indices, self.batch_size(self.network, 1)):
             answers[numbers.cpu()] = self.network(inputs).argmax(1).cpu()
         return answers
 

@@ -57,19 +57,19 @@ class Run:
     diagnostics: Diagnostics
 
 
-def measure(bench: Bench, method: Method, steps: int, seed: int, watch: Stopwatch) -> Result:
-    """Return what a method does on a network within T = `steps`.
+def measure(bench: Bench, method: Method, steps: int, seed: int, numbers: Tensor, watch: Stopwatch) -> Result:
+    """Return what a method does on a network within T = `steps`, counted over the test inputs with these numbers.
 
     A method whose conversion depends on T is converted and run for every checkpoint T, and only last steps count.
     """
     if not method.recalibrate_per_T:
-        run = _run(bench, method, steps, seed, checkpoints(steps), watch)
-        return _result(bench, method, [run], list(range(1, steps + 1)), steps)
-    runs = [_run(bench, method, t, seed, [t], watch) for t in checkpoints(steps)]
-    return _result(bench, method, runs, checkpoints(steps), steps)
+        run = _run(bench, method, steps, seed, numbers, checkpoints(steps), watch)
+        return _result(bench, method, numbers, [run], list(range(1, steps + 1)), steps)
+    runs = [_run(bench, method, t, seed, numbers, [t], watch) for t in checkpoints(steps)]
+    return _result(bench, method, numbers, runs, checkpoints(steps), steps)
 
 
-def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], watch: Stopwatch) -> Run:
+def _run(bench: Bench, method: Method, steps: int, seed: int, numbers: Tensor, at: list[int], watch: Stopwatch) -> Run:
     options = bench.setting.options
     backend = choose(options.backend, options.device)
     with watch.phase("convert"):
@@ -78,7 +78,7 @@ def _run(bench: Bench, method: Method, steps: int, seed: int, at: list[int], wat
     activity = Activity(_watched(bench, network), steps)
     size = bench.batch_size(network, steps)
     with watch.phase("simulate"):
-        simulate(network, bench.batches(size), steps, [accuracy, activity], backend)
+        simulate(network, bench.batches(numbers, size), steps, [accuracy, activity], backend)
     diagnostics = Diagnostics(network.network, steps, at, differential=network.constant_once)
     held = 2 * len(at) * sum(math.prod(shape) for shape in network.network.shapes())
     device = torch.device(options.device)
@@ -111,12 +111,12 @@ def _watched(bench: Bench, network: SpikingNetwork) -> dict[int, Tensor]:
     return watched
 
 
-def _result(bench: Bench, method: Method, runs: list[Run], steps: list[int], nominal: int) -> Result:
+def _result(bench: Bench, method: Method, numbers: Tensor, runs: list[Run], steps: list[int], nominal: int) -> Result:
     at = checkpoints(nominal)
     layers = len(bench.network.sites)
     rows = [(run, t - 1) for run in runs for t in (steps if len(runs) == 1 else [run.steps])]
     events, spikes = _totals(rows)
-    bits = [(runs[0] if len(runs) == 1 else runs[k]).accuracy.bits[t][bench.indices] for k, t in enumerate(at)]
+    bits = [(runs[0] if len(runs) == 1 else runs[k]).accuracy.bits[t][numbers] for k, t in enumerate(at)]
     return Result(
         steps=steps,
         correct=[int(run.accuracy.correct[t]) for run, t in rows],

@@ -105,6 +105,7 @@ class InputFields(Part):
     """Which inputs were used."""
 
     tested: int = Field(description="Test inputs simulated.")
+    earlier: int = Field(default=0, description="Those of them that an earlier run with a smaller LIMIT had counted.")
     limit: int | None = Field(description="The LIMIT that was asked for, or null.")
     selection: str = Field(description="How they were chosen.")
     calibration: int = Field(description="Calibration inputs used.")
@@ -178,7 +179,7 @@ class Result(Part):
 class RunFields(Part):
     """On what, when it matters, and how long it took."""
 
-    seconds: dict[str, float] = Field(description="Wall time per phase, s.")
+    seconds: dict[str, float] = Field(description="Wall time per phase of this run, s; not of an earlier one.")
     peak_memory: float = Field(description="Largest resident memory of the process so far, MiB.")
     versions: dict[str, str] = Field(description="Versions of Python and packages.")
     device: str = Field(description="Where it ran.")

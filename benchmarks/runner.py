@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from benchmarks import provenance
 from benchmarks.bench import CALIBRATION_RULE, Bench, open_bench, recipe_fields
@@ -31,6 +32,7 @@ from benchmarks.records import (
     read_record,
     write,
 )
+from benchmarks.widening import joined, same_conversion
 from msat.backends import choose
 from msat.errors import Skip, UserError
 from msat.method import Method, MethodFactory
@@ -47,10 +49,17 @@ class Outcome:
     method: Method | None = None
     """None where the method could not even be built."""
     result: Result | None = None
+    earlier: int = 0
+    """Test inputs that an earlier run had counted."""
 
 
-def run_cell(cell: Cell, report: Report | None = None) -> Record:
+def run_cell(cell: Cell, report: Report | None = None, stored: Record | None = None) -> Record:
     """Measure one cell; the record depends on the cell alone, and the cell can be sent to another process.
+
+    Args:
+        cell: what to measure.
+        report: hears of the network's training.
+        stored: the cell's record with a smaller LIMIT; only the other inputs are simulated if it converts as it did then.
 
     Raises:
         UserError: the data, the checkpoint or the network cannot be used, whatever the method.
@@ -59,15 +68,15 @@ def run_cell(cell: Cell, report: Report | None = None) -> Record:
     _ = bench.trace_error
     watch = Stopwatch()
     watch.seconds["prepare"] = bench.seconds
-    return _record(cell, bench, _outcome(cell, bench, watch), watch)
+    return _record(cell, bench, _outcome(cell, bench, stored, watch), watch)
 
 
-def _outcome(cell: Cell, bench: Bench, watch: Stopwatch) -> Outcome:
+def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) -> Outcome:
     method = None
     try:
         method = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
-        seed = bench.seed(cell.method, cell.repetition)
-        return Outcome("done", method=method, result=measure(bench, method, cell.steps, seed, watch))
+        result, earlier = _measured(cell, bench, method, stored, watch)
+        return Outcome("done", method=method, result=result, earlier=earlier)
     except Skip as skip:
         return Outcome("skipped", str(skip), method=method)
     except UserError as error:
@@ -77,21 +86,37 @@ def _outcome(cell: Cell, bench: Bench, watch: Stopwatch) -> Outcome:
         return Outcome("failed", f"{type(error).__name__}: {first_line(error)}.", traceback.format_exc(), method)
 
 
-def cached(cell: Cell, bench: Bench) -> Record | None:
-    """Return the stored record of a cell if it is done and would come out the same today."""
+def _measured(cell: Cell, bench: Bench, method: Method, stored: Record | None, watch: Stopwatch) -> tuple[Result, int]:
+    """Return the result over all inputs, and how many of them the stored record had counted."""
+
+    def count(numbers: Tensor) -> Result:
+        return measure(bench, method, cell.steps, bench.seed(cell.method, cell.repetition), numbers, watch)
+
+    if stored is None or stored.result is None:
+        return count(bench.indices), 0
+    known = bench.first(stored.inputs.tested)
+    new = bench.indices[~torch.isin(bench.indices, known)]
+    added = count(new)
+    same = same_conversion(stored.result, added)
+    return joined(stored.result if same else count(known), added, (known, new)), len(known) if same else 0
+
+
+def stored_record(cell: Cell, bench: Bench) -> Record | None:
+    """Return the record of a cell if it is done and would come out the same today, for as many inputs or for fewer."""
     record = read_record(cell.file)
-    wanted = identity(cell, bench)
-    return record if record and record.status == "done" and record.identity == wanted else None
+    if record is None or record.status != "done" or record.inputs.tested > len(bench.indices):
+        return None
+    return record if record.identity == identity(cell, bench, record.inputs.tested) else None
 
 
-def identity(cell: Cell, bench: Bench) -> str:
-    """Return a hash of all that determines a cell's result."""
+def identity(cell: Cell, bench: Bench, tested: int) -> str:
+    """Return a hash of all that determines a cell's result over the first `tested` inputs of the selection."""
     options = cell.setting.options
     return digest(
         [
             SCHEMA, options.profile, cell.setting.task, cell.setting.model, cell.method, cell.parameters,
             asdict(bench.spec.adaptive), cell.steps, cell.repetition, options.base_seed, bench.fingerprint,
-            bench.info.weights, _source_hash(cell), len(bench.indices), options.calibration,
+            bench.info.weights, _source_hash(cell), tested, options.calibration,
         ]
     )  # fmt: skip
 
@@ -112,7 +137,7 @@ def _record(cell: Cell, bench: Bench, outcome: Outcome, watch: Stopwatch) -> Rec
         reason=outcome.reason,
         traceback=outcome.traceback,
         result=outcome.result,
-        identity=identity(cell, bench),
+        identity=identity(cell, bench, len(bench.indices)),
         cell=CellFields(
             profile=options.profile, task=cell.setting.task, model=cell.setting.model, method=cell.method,
             parameters=cell.parameters, overrides=dict(cell.overrides), adaptive=asdict(bench.spec.adaptive),
@@ -123,7 +148,7 @@ def _record(cell: Cell, bench: Bench, outcome: Outcome, watch: Stopwatch) -> Rec
         data=_data_fields(bench),
         ann=_ann_fields(bench),
         inputs=InputFields(
-            tested=len(bench.indices), limit=options.limit, selection=bench.selection,
+            tested=len(bench.indices), earlier=outcome.earlier, limit=options.limit, selection=bench.selection,
             calibration=len(bench.calibration), calibration_asked=options.calibration,
             calibration_rule=CALIBRATION_RULE, diagnosed=min(DIAGNOSED, len(bench.calibration)),
         ),
@@ -190,13 +215,13 @@ def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
 def run_setting(
     setting: Setting, cells: Sequence[Cell], tell: Callable[[Cell, Record, bool], None], report: Report | None = None
 ) -> None:
-    """Run the cells of one network that have no valid record; `tell` hears of each: cell, record, whether it was there."""
+    """Run the cells of one network that have no valid record of all inputs; `tell` hears of each: cell, record, whether it was there."""
     bench = open_bench(setting, report)
     for cell in cells:
-        record = cached(cell, bench)
-        if record is None:
-            fresh = run_cell(cell, report)
+        record = stored_record(cell, bench)
+        if record and record.inputs.tested == len(bench.indices):
+            tell(cell, record, True)
+        else:
+            fresh = run_cell(cell, report, record)
             write(fresh, cell.file)
             tell(cell, fresh, False)
-        else:
-            tell(cell, record, True)

@@ -1,11 +1,10 @@
 """Measures a record's cell again, on the spot, and compares every count."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cells import Cell, Options, Setting, as_profile
+from benchmarks.differences import differences
 from benchmarks.records import Record, read_record
 from benchmarks.runner import run_cell
 from msat.errors import UserError
@@ -31,7 +30,7 @@ def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...])
     if fresh.result is None:
         return [f"the cell {fresh.status}: {fresh.reason}"]
     old, new = (result.model_dump(exclude={"traces"}) for result in (record.result, fresh.result))
-    return list(_differences("result", old, new))
+    return list(differences("result", old, new))
 
 
 def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, ...]) -> Cell:
@@ -45,18 +44,3 @@ def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, 
     if recipe and recipe["epochs"] != setting.resolve()[1].recipe.epochs:
         setting = replace(setting, options=replace(options, epochs=recipe["epochs"]))
     return Cell(setting, fields.method, tuple(sorted(fields.overrides.items())), fields.steps, fields.seed)
-
-
-def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
-    """Yield what differs; sums of errors may differ by rounding, counts may not."""
-    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
-        for key in there:
-            yield from _differences(f"{name}.{key}", there[key], here[key])
-    elif isinstance(there, list | tuple) and isinstance(here, list | tuple) and len(there) == len(here):
-        for index, (old, new) in enumerate(zip(there, here, strict=True)):
-            yield from _differences(f"{name}[{index}]", old, new)
-    elif isinstance(there, float) and isinstance(here, float):
-        if abs(there - here) > 1e-4 * max(abs(there), abs(here)):
-            yield f"{name}: {there} in the record, {here} now"
-    elif there != here:
-        yield f"{name}: {there} in the record, {here} now"

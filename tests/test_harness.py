@@ -107,17 +107,17 @@ def test_one_bad_method_does_not_end_the_others(call: Call):
 def test_an_interrupted_run_goes_on_where_it_was(call: Call, monkeypatch: pytest.MonkeyPatch):
     real, ran = runner.run_cell, []
 
-    def killed(cell: Cell, report: object = None) -> object:
+    def killed(cell: Cell, *rest: object) -> object:
         if len(ran) == 2:
             raise KeyboardInterrupt
         ran.append(cell.method)
-        return real(cell, report)  # type: ignore[arg-type]
+        return real(cell, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "run_cell", killed)
     assert run(call, "--methods", "det,dtt,maximum,msat").exit_code == 130
     first = {file: file.stat().st_mtime_ns for file in Path("results").glob("**/*.json")}
     assert len(first) == 2
-    monkeypatch.setattr(runner, "run_cell", lambda cell, report: (ran.append(cell.method), real(cell, report))[1])
+    monkeypatch.setattr(runner, "run_cell", lambda cell, *rest: (ran.append(cell.method), real(cell, *rest))[1])
     assert run(call, "--methods", "det,dtt,maximum,msat").exit_code == 0
     assert ran == ["det", "dtt", "maximum", "msat"]
     assert first.items() <= {file: file.stat().st_mtime_ns for file in Path("results").glob("**/*.json")}.items()
@@ -136,6 +136,33 @@ def test_what_changes_a_result_is_measured_again(call: Call):
     file.write_text(file.read_text()[:100])
     assert run(call, "--methods", "maximum").exit_code == 0
     assert read_record(file) is not None
+
+
+def test_a_larger_limit_adds_inputs_to_a_record(call: Call):
+    methods = ("--methods", "maximum,mmse,repeated,parallel", "--seeds", "2")
+    run(call, *methods, "--limit", "30", "--results", "grown")
+    assert run(call, *methods, "--limit", "70", "--results", "grown").exit_code == 0
+    run(call, *methods, "--limit", "70", "--results", "whole")
+    grown, whole = (read_records(Path(folder))[0] for folder in ("grown", "whole"))
+    assert len(grown) == 5
+    assert [record.inputs.earlier for record in grown + whole] == [30] * 5 + [0] * 5
+    for one, other in zip(grown, whole, strict=True):
+        assert (one.result, one.ann.bits, one.identity) == (other.result, other.ann.bits, other.identity)
+
+
+def test_inputs_are_not_added_to_another_conversion(call: Call):
+    run(call, "--methods", "maximum", "--limit", "30")
+    (file,) = Path("results").glob("**/*.json")
+    stored = json.loads(file.read_text())
+    stored["result"]["populations"][0]["diagnosis"]["sin_spikes"][-1] += 1
+    stored["result"]["correct"] = [0 for _ in stored["result"]["correct"]]
+    file.write_text(json.dumps(stored))
+    run(call, "--methods", "maximum", "--limit", "70")
+    record = read_record(file)
+    assert record is not None and record.result is not None
+    assert record.inputs.earlier == 0
+    assert record.result.correct[-1] > 40
+    assert call("verify", str(file), "--plugin", str(PLUGIN)).stdout == "the same counts\n"
 
 
 def test_a_limit_is_said_in_the_tables(call: Call):
