@@ -26,6 +26,8 @@ def _traits(result: Result) -> list[Any]:
 def joined(one: Result, other: Result, numbers: tuple[Tensor, Tensor]) -> Result:
     """Return the result over the test inputs of two results of the same conversion.
 
+    It is that of one run but for what the rounding of a convolution, which depends on the batch, moves.
+
     Args:
         one: counts over some inputs.
         other: counts over other ones; what does not depend on test inputs is taken from it.
