@@ -136,7 +136,7 @@ class Bench:
         return f"the first {len(self.indices)} of a seeded shuffle, in the proportions of the classes"
 
     def batches(self, numbers: Tensor, size: int) -> Iterator[Batch]:
-        """Yield test inputs of `network` and their numbers in the test split, a part of `indices`, ascending."""
+        """Yield test inputs of `network` and their numbers in the test split, which are among `indices`."""
         device = self.setting.options.device
         for part in numbers.split(size):
             if self.features is None:
@@ -151,6 +151,11 @@ class Bench:
         for inputs, numbers in self.batches(self.indices, self.batch_size(self.network, 1)):
             answers[numbers.cpu()] = self.network(inputs).argmax(1).cpu()
         return answers
+
+    @property
+    def right(self) -> Tensor:
+        """Whether the ANN's class is right, bool [N]; False where an input is not simulated."""
+        return self.answers == self.data.test.labels
 
     def counts(self, network: Network) -> tuple[dict[int, Tensor], list[int]]:
         """Return fan-out and multiply-accumulates; once for each arrangement of stages that pool rules make."""

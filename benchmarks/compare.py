@@ -217,8 +217,8 @@ HEADS = ("T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNem
 
 
 def _name(record: Record) -> str:
-    commit = (record.run.commit or "unknown")[:12] + (" with changes" if record.run.dirty else "")
-    return f"{_label(record)}, T = {record.cell.steps}, seed {record.cell.seed}, commit {commit}"
+    commits = ", ".join(dict.fromkeys(run.version for run in record.runs))
+    return f"{_label(record)}, T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}"
 
 
 def _gaps(a: Record, b: Record) -> list[Gap]:

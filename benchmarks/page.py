@@ -258,10 +258,8 @@ def summary(records: Sequence[Record]) -> str:
 
 
 def _commits(records: Sequence[Record]) -> str:
-    found = sorted(
-        {(record.run.commit or "unknown")[:12] + (" with changes" if record.run.dirty else "") for record in records}
-    )
-    devices = sorted({record.run.device for record in records})
+    runs = [run for record in records for run in record.runs]
+    found, devices = sorted({run.version for run in runs}), sorted({run.device for run in runs})
     return f"commit {', '.join(found)}; device {md.escape(', '.join(devices))}"
 
 

@@ -105,7 +105,6 @@ class InputFields(Part):
     """Which inputs were used."""
 
     tested: int = Field(description="Test inputs simulated.")
-    earlier: int = Field(default=0, description="Those of them that an earlier run with a smaller LIMIT had counted.")
     limit: int | None = Field(description="The LIMIT that was asked for, or null.")
     selection: str = Field(description="How they were chosen.")
     calibration: int = Field(description="Calibration inputs used.")
@@ -179,7 +178,7 @@ class Result(Part):
 class RunFields(Part):
     """On what, when it matters, and how long it took."""
 
-    seconds: dict[str, float] = Field(description="Wall time per phase of this run, s; not of an earlier one.")
+    seconds: dict[str, float] = Field(description="Wall time per phase, s.")
     peak_memory: float = Field(description="Largest resident memory of the process so far, MiB.")
     versions: dict[str, str] = Field(description="Versions of Python and packages.")
     device: str = Field(description="Where it ran.")
@@ -187,6 +186,18 @@ class RunFields(Part):
     backend: str = Field(description="Simulation backend.")
     commit: str | None = Field(description="Git commit of the code.")
     dirty: bool | None = Field(description="True: the code differed from the commit (results left out).")
+
+    @property
+    def version(self) -> str:
+        """The commit, shortened, and whether the code differed from it."""
+        return (self.commit or "unknown")[:12] + (" with changes" if self.dirty else "")
+
+
+class EarlierRun(Part):
+    """A run with a smaller LIMIT whose counts are part of the record."""
+
+    tested: int = Field(description="Test inputs that it counted.")
+    run: RunFields = Field(description="On what, when and how long.")
 
 
 class Record(Part):
@@ -203,7 +214,8 @@ class Record(Part):
     data: DataFields
     ann: AnnFields
     inputs: InputFields
-    run: RunFields
+    run: RunFields = Field(description="The run that counted the inputs which no earlier one had.")
+    earlier: list[EarlierRun] = Field(default=[], description="Runs with smaller LIMITs that had counted the others.")
     result: Result | None = Field(default=None, description="Present if and only if the cell is done.")
 
     @model_validator(mode="after")
@@ -211,6 +223,11 @@ class Record(Part):
         if (self.status == "done") != (self.result is not None):
             raise ValueError("a record holds a result if and only if it is done")
         return self
+
+    @property
+    def runs(self) -> list[RunFields]:
+        """All runs whose counts it holds, in the order in which they were made."""
+        return [*(part.run for part in self.earlier), self.run]
 
     def text(self) -> str:
         """Return the file's content: JSON, one line per group of fields."""

@@ -20,6 +20,7 @@ from benchmarks.records import (
     AnnFields,
     CellFields,
     DataFields,
+    EarlierRun,
     InputFields,
     MethodFields,
     PublishedFields,
@@ -49,12 +50,12 @@ class Outcome:
     method: Method | None = None
     """None where the method could not even be built."""
     result: Result | None = None
-    earlier: int = 0
-    """Test inputs that an earlier run had counted."""
+    earlier: Sequence[EarlierRun] = ()
+    """Runs whose counts the result holds beside its own."""
 
 
 def run_cell(cell: Cell, report: Report | None = None, stored: Record | None = None) -> Record:
-    """Measure one cell; the record depends on the cell alone, and the cell can be sent to another process.
+    """Measure one cell, which can be sent to another process; the record depends on nothing but the arguments.
 
     Args:
         cell: what to measure.
@@ -75,7 +76,7 @@ def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) 
     method = None
     try:
         method = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
-        result, earlier = _measured(cell, bench, method, stored, watch)
+        result, earlier = _counted(cell, bench, method, stored, watch)
         return Outcome("done", method=method, result=result, earlier=earlier)
     except Skip as skip:
         return Outcome("skipped", str(skip), method=method)
@@ -86,25 +87,30 @@ def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) 
         return Outcome("failed", f"{type(error).__name__}: {first_line(error)}.", traceback.format_exc(), method)
 
 
-def _measured(cell: Cell, bench: Bench, method: Method, stored: Record | None, watch: Stopwatch) -> tuple[Result, int]:
-    """Return the result over all inputs, and how many of them the stored record had counted."""
+def _counted(
+    cell: Cell, bench: Bench, method: Method, stored: Record | None, watch: Stopwatch
+) -> tuple[Result, Sequence[EarlierRun]]:
+    """Return the result over all inputs, and the runs that had counted some of them for the stored record."""
 
     def count(numbers: Tensor) -> Result:
         return measure(bench, method, cell.steps, bench.seed(cell.method, cell.repetition), numbers, watch)
 
-    if stored is None or stored.result is None:
-        return count(bench.indices), 0
-    known = bench.first(stored.inputs.tested)
-    new = bench.indices[~torch.isin(bench.indices, known)]
-    added = count(new)
-    same = same_conversion(stored.result, added)
-    return joined(stored.result if same else count(known), added, (known, new)), len(known) if same else 0
+    if stored and stored.result:
+        known = bench.first(stored.inputs.tested)
+        # The ANN's answers cost little and show whether inputs and network are what they were.
+        if stored.ann.bits == pack(bench.right[known]):
+            new = bench.indices[~torch.isin(bench.indices, known)]
+            added = count(new)
+            if same_conversion(stored.result, added):
+                last = EarlierRun(tested=len(known) - sum(part.tested for part in stored.earlier), run=stored.run)
+                return joined(stored.result, added, (known, new)), [*stored.earlier, last]
+    return count(bench.indices), ()
 
 
 def stored_record(cell: Cell, bench: Bench) -> Record | None:
-    """Return the record of a cell if it is done and would come out the same today, for as many inputs or for fewer."""
+    """Return the record of a cell if it is done and, on as many inputs as it has, would come out the same today."""
     record = read_record(cell.file)
-    if record is None or record.status != "done" or record.inputs.tested > len(bench.indices):
+    if record is None or record.status != "done":
         return None
     return record if record.identity == identity(cell, bench, record.inputs.tested) else None
 
@@ -148,11 +154,11 @@ def _record(cell: Cell, bench: Bench, outcome: Outcome, watch: Stopwatch) -> Rec
         data=_data_fields(bench),
         ann=_ann_fields(bench),
         inputs=InputFields(
-            tested=len(bench.indices), earlier=outcome.earlier, limit=options.limit, selection=bench.selection,
+            tested=len(bench.indices), limit=options.limit, selection=bench.selection,
             calibration=len(bench.calibration), calibration_asked=options.calibration,
             calibration_rule=CALIBRATION_RULE, diagnosed=min(DIAGNOSED, len(bench.calibration)),
         ),
-        run=_run_fields(cell.setting, watch),
+        run=_run_fields(cell.setting, watch), earlier=list(outcome.earlier),
     )  # fmt: skip
 
 
@@ -191,7 +197,7 @@ def _data_fields(bench: Bench) -> DataFields:
 
 
 def _ann_fields(bench: Bench) -> AnnFields:
-    info, right = bench.info, (bench.answers == bench.data.test.labels)[bench.indices]
+    info, right = bench.info, bench.right[bench.indices]
     _, products = bench.counts(bench.network)
     return AnnFields(
         weights=info.weights, origin=info.origin, file=info.file.name if info.file else None,
@@ -215,13 +221,14 @@ def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
 def run_setting(
     setting: Setting, cells: Sequence[Cell], tell: Callable[[Cell, Record, bool], None], report: Report | None = None
 ) -> None:
-    """Run the cells of one network that have no valid record of all inputs; `tell` hears of each: cell, record, whether it was there."""
+    """Run the cells of one network that have no valid record of so many inputs; `tell` hears of each: cell, record, whether it was there."""
     bench = open_bench(setting, report)
     for cell in cells:
         record = stored_record(cell, bench)
-        if record and record.inputs.tested == len(bench.indices):
+        if record and record.inputs.tested >= len(bench.indices):
             tell(cell, record, True)
-        else:
-            fresh = run_cell(cell, report, record)
+            continue
+        fresh = run_cell(cell, report, record)
+        if record is None or fresh.status == "done":  # what is measured is not lost to a failure on further inputs
             write(fresh, cell.file)
-            tell(cell, fresh, False)
+        tell(cell, fresh, False)

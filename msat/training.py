@@ -107,7 +107,9 @@ def train(
     origin: Literal["trained", "cached"] = "cached"
     if not file.exists():
         origin = "trained"
-        _train_to(file, network, task, spec.recipe, data, seed_for(seed, task.name, name), device, report)
+        # Another network, as training changes its weights' layout in memory, which rounds otherwise ever after.
+        trained = build(spec, data, seed_for(seed, task.name, name))
+        _train_to(file, trained, task, spec.recipe, data, seed_for(seed, task.name, name), device, report)
     meta = load_checkpoint(network, file)
     info = TrainingInfo(
         origin, file, weights_hash(network), seed, spec.recipe, spec.recipe.epochs,

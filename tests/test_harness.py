@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from benchmarks import runner
-from benchmarks.bench import open_bench
+from benchmarks.bench import Bench, open_bench
 from benchmarks.catalogue import read
 from benchmarks.cells import Cell, Options, Setting, grid
 from benchmarks.cli import app
 from benchmarks.memory import peak_memory
 from benchmarks.plugins import registry
-from benchmarks.records import read_record, read_records
+from benchmarks.records import pack, read_record, read_records
 from benchmarks.selection import choose_methods, parse
 from msat.observers import checkpoints
 
@@ -126,7 +127,7 @@ def test_an_interrupted_run_goes_on_where_it_was(call: Call, monkeypatch: pytest
 def test_what_changes_a_result_is_measured_again(call: Call):
     run(call, "--methods", "maximum")
     (file,) = Path("results").glob("**/*.json")
-    for change in (["--limit", "30"], ["--calibration", "64"], ["--epochs", "3"]):
+    for change in (["--calibration", "64"], ["--epochs", "3"]):
         before = file.read_text()
         assert run(call, "--methods", "maximum", *change).exit_code == 0
         assert file.read_text() != before
@@ -138,31 +139,58 @@ def test_what_changes_a_result_is_measured_again(call: Call):
     assert read_record(file) is not None
 
 
-def test_a_larger_limit_adds_inputs_to_a_record(call: Call):
-    methods = ("--methods", "maximum,mmse,repeated,parallel", "--seeds", "2")
-    run(call, *methods, "--limit", "30", "--results", "grown")
-    assert run(call, *methods, "--limit", "70", "--results", "grown").exit_code == 0
+def test_a_larger_limit_adds_inputs_to_a_record(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Bench, "batch_size", lambda *_: 16)
+    methods = ("--methods", "maximum,mmse,repeated,parallel,srp,cos", "--seeds", "2")
+    for limit in ("30", "45", "70"):
+        assert run(call, *methods, "--limit", limit, "--results", "grown").exit_code == 0
     run(call, *methods, "--limit", "70", "--results", "whole")
     grown, whole = (read_records(Path(folder))[0] for folder in ("grown", "whole"))
-    assert len(grown) == 5
-    assert [record.inputs.earlier for record in grown + whole] == [30] * 5 + [0] * 5
+    assert len(grown) == len(whole) == 7
+    assert [[part.tested for part in record.earlier] for record in grown + whole] == [[30, 15]] * 7 + [[]] * 7
     for one, other in zip(grown, whole, strict=True):
         assert (one.result, one.ann.bits, one.identity) == (other.result, other.ann.bits, other.identity)
 
 
-def test_inputs_are_not_added_to_another_conversion(call: Call):
+@pytest.mark.parametrize("other", ["sin", "kind", "operations", "ann"])
+def test_inputs_are_not_added_to_another_conversion(call: Call, other: str):
     run(call, "--methods", "maximum", "--limit", "30")
     (file,) = Path("results").glob("**/*.json")
     stored = json.loads(file.read_text())
-    stored["result"]["populations"][0]["diagnosis"]["sin_spikes"][-1] += 1
-    stored["result"]["correct"] = [0 for _ in stored["result"]["correct"]]
+    result, population = stored["result"], stored["result"]["populations"][0]
+    result["correct"] = [0 for _ in result["correct"]]
+    match other:
+        case "sin":
+            population["diagnosis"]["sin_spikes"][-1] += 1
+        case "kind":
+            result["events"]["graded"] = result["events"].pop("binary")
+        case "operations":
+            population["additions"] += 1
+        case "ann":
+            stored["ann"]["bits"] = pack(torch.zeros(30, dtype=torch.bool))
     file.write_text(json.dumps(stored))
     run(call, "--methods", "maximum", "--limit", "70")
     record = read_record(file)
     assert record is not None and record.result is not None
-    assert record.inputs.earlier == 0
+    assert record.earlier == []
     assert record.result.correct[-1] > 40
     assert call("verify", str(file), "--plugin", str(PLUGIN)).stdout == "the same counts\n"
+
+
+def test_what_was_measured_outlives_a_smaller_limit_and_a_failure(call: Call, monkeypatch: pytest.MonkeyPatch):
+    run(call, "--methods", "maximum", "--limit", "60")
+    (file,) = Path("results").glob("**/*.json")
+    before = file.read_text()
+    smaller = run(call, "--methods", "maximum", "--limit", "30")
+    assert (smaller.exit_code, file.read_text()) == (0, before)
+    assert "already measured" in smaller.stdout + smaller.stderr
+
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(runner, "measure", full)
+    assert run(call, "--methods", "maximum", "--limit", "90").exit_code == 1
+    assert file.read_text() == before
 
 
 def test_a_limit_is_said_in_the_tables(call: Call):
