@@ -43,7 +43,7 @@ class View:
 
 
 def settled_standing(row: Row, section: Section) -> Standing:
-    """Rank by the real latency from which accuracy stays within a point of the ANN; after those, by accuracy at T."""
+    """Rank by the real latency from which accuracy is never a point below the ANN's; after those, by accuracy at T."""
     found = [step for step in row.real_latency(ENERGY_EPSILON) if step is not None]
     if not found or len(found) < len(row.results):
         right = mean(result.correct[-1] for result in row.results) if row.results else 0.0
@@ -152,13 +152,14 @@ SAME = "methods that a McNemar test on the same inputs (exact, Holm-corrected ov
 VIEWS = (
     View(
         "latency", "Settled latency",
-        f"First step (real latency) from which accuracy stays within {ENERGY_EPSILON:g} point of the ANN; then, by accuracy"
-        " at T, those that do not within T (> T). Pairs are tested at the checkpoint at or after the quicker one's latency, or at T.",
+        f"First step (real latency) from which on accuracy is at most {ENERGY_EPSILON:g} point below the ANN's; then, by"
+        " accuracy at T, those that do not within T (> T). Pairs are tested at the checkpoint at or after the quicker one's latency, or at T.",
         settled_standing, latency_tests,
     ),
     View(
-        "steps", f"Accuracy at T = {FIXED_STEPS}",
-        f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} steps (or T, if less).",
+        "steps", f"Accuracy within {FIXED_STEPS} real steps",
+        f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} steps (or T, if less); the"
+        " tasks' tables have nominal T, at which methods that delay their answer stand better.",
         accuracy_standing(steps_place, enough_steps), accuracy_tests(steps_place),
     ),
     View(

@@ -110,8 +110,8 @@ def sets_note(found: Board) -> list[str]:
 
 def mark(found: Board, label: str) -> str:
     """Return what a method is where it is not a published post-training rule."""
-    category = next(rows[label].first.method.category for rows in map(ranked_rows, found.networks) if label in rows)
-    return "" if category == "post-training" else f" ({category})"
+    text = next(rows[label].first.method.mark for rows in map(ranked_rows, found.networks) if label in rows)
+    return f" ({text})" if text else ""
 
 
 def network_cell(found: Board, label: str, index: int) -> str:

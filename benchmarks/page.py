@@ -132,10 +132,12 @@ def accuracy(part: Section) -> list[str]:
         agree = md.percent([r.agree[-1] for r in row.results], total, interval=False)
         rows.append([name, *cells, *latencies, _best(row), str(row.results[0].real_latency[-1]), agree])
     text = (
-        "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Settled: real steps"
-        " until the answer from which on accuracy stays within so many points of the ANN (– : not within T; behind a row's T there is no accuracy either); methods converted anew for every T"
-        " settle at a checkpoint. Best step: what papers print, the step with most right answers (chosen on the"
-        " test inputs, so it never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out. Rows in order of the latency"
+        "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Columns: nominal T."
+        " Settled: real steps until the answer from which on accuracy is at most so many points below the ANN's (– : not"
+        " within T; behind a row's T there is no accuracy either); methods converted anew for every T settle at a"
+        " checkpoint. Best step: what papers print, the step with most right answers (chosen on the test inputs, so it"
+        " never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out; where it is more"
+        " than T, so is the real latency of every column. Rows in order of the latency"
         f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T."
     )
     return ["### Accuracy", md.table(names, rows), text]
@@ -227,7 +229,7 @@ def notes(part: Section) -> list[str]:
     found: dict[str, str] = {}
     for row in sorted(part.rows, key=lambda row: row.label):
         method = row.first.method
-        extra = [] if method.category == "post-training" else [method.category]
+        extra = [method.mark] if method.mark else []
         extra += ["converted anew for every T"] if method.recalibrate_per_T else []
         extra += [f"{len(row.records)} seeds"] if method.stochastic else []
         extra += [] if method.causal else ["looks ahead"]

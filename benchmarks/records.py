@@ -14,6 +14,8 @@ from torch import Tensor
 SCHEMA: Literal[1] = 1
 """Raised when a field changes its meaning; records of another version are not read."""
 Status = Literal["done", "skipped", "failed"]
+OWN = "this benchmark"
+"""The source of a method that was made here."""
 
 
 class Part(BaseModel):
@@ -68,6 +70,13 @@ class MethodFields(Part):
     causal: bool = Field(description="False: an output step needs later input.")
     spike_kind: str = Field(description="What a spike carries: binary, signed, count, pow2 or graded.")
     source_hash: str = Field(description="Hash of the code, comments left out, of the method and of its rules.")
+
+    @property
+    def mark(self) -> str:
+        """What it is where it is not a published post-training rule, else nothing."""
+        if self.category == "post-training":
+            return "ours" if self.source == OWN else ""
+        return self.category
 
 
 class DataFields(Part):

@@ -92,7 +92,7 @@ def method_table(nets: Sequence[Section], files: Files) -> Table:
     rows = tuple(_method_row(net, row, files) for net in nets for row in net.rows)
     note = (
         "Right answers with 95 % Wilson interval, or ± standard deviation over seeds. Settled: real steps until the answer from which on accuracy"
-        " stays within so many points of the ANN (– : not within T). Best step: as papers print it, chosen on the test inputs."
+        " is at most so many points below the ANN's (– : not within T). Best step: as papers print it, chosen on the test inputs."
         f" SIN at the checkpoint nearest to step {SIN_STEP}; worst site: largest relative conversion error at T."
     )
     return Table("methods", "Methods", note, names, rows)

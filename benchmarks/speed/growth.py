@@ -18,6 +18,8 @@ from benchmarks.speed.subjects import Subject, subject
 from msat.backends import Events, Folded, choose
 
 LARGE_BATCH = 50
+RATE_STEPS = 16
+"""T of the curves against the firing rate."""
 Curve = list[tuple[float, float]]
 """Points (cause, milliseconds per image and step; seconds for steps, MiB for memory)."""
 
@@ -37,7 +39,7 @@ def curves(chosen: Subject, steps: int, repeats: int) -> dict[str, Curve]:
         slower = chosen.converted("IF", scale)
         share = 100 * rate(slower, inputs, steps)
         works = {
-            backend.name: (partial(run, slower, inputs, 16, backend), 16 * len(inputs))
+            backend.name: (partial(run, slower, inputs, RATE_STEPS, backend), RATE_STEPS * len(inputs))
             for backend in (Events(), Folded())
         }
         timing = paired(works, repeats)

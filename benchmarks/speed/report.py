@@ -5,14 +5,15 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
 
 from benchmarks.provenance import commit
-from benchmarks.speed.contenders import BATCHES
-from benchmarks.speed.growth import Curve
+from benchmarks.speed.contenders import BATCHES, has_spikingjelly
+from benchmarks.speed.growth import RATE_STEPS, Curve
 from benchmarks.speed.kernels import LayerTime
 from benchmarks.speed.measure import Timing
 from benchmarks.speed.subjects import SPECS
@@ -23,8 +24,8 @@ HEAD = (
 )  # fmt: skip
 AXES = {
     "steps": ("steps", "seconds for all images"),
-    "images": ("images at once", "ms per image and step"),
-    "rate": ("firing rate, %", "ms per image and step"),
+    "images": ("images at once, T as above", "ms per image and step"),
+    "rate": (f"firing rate, % (thresholds scaled; {RATE_STEPS} steps)", "ms per image and step"),
     "threads": ("threads (50 images at once)", "ms per image and step"),
     "memory": ("T of `make bench TASK=digits METHODS=msat`", "peak memory of the run, MiB"),
 }
@@ -78,8 +79,12 @@ def text(findings: Findings) -> str:
         f"Measured on {machine()}; commit {(code or 'unknown')[:12]}{' with changes' if dirty else ''}. "
         f"T = {findings.steps}; medians of {findings.repeats} paired repeats; ms are per image and step. "
         f"Events and folded run {BATCHES} batches one after another, as a run of the benchmark does. "
-        f"The kernels were ready after {findings.compile_seconds:.1f} s (compiled at first use, then cached).",
-        "\n".join(f"- {SPECS[name].title}: {origin}" for name, origin in findings.origins.items()),
+        f"The kernels were ready after {findings.compile_seconds:.1f} s (compiled at first use, then cached). Step: a plain loop over"
+        f" time{peer()}. Ratios are of seconds: where step / events is 4, events is four times as fast.",
+        "\n".join(
+            f"- {SPECS[name].title}: {origin}; {SPECS[name].batch} inputs at once"
+            for name, origin in findings.origins.items()
+        ),
         "## Backends",
         grid(HEAD, ratio_rows(findings)),
     ]
@@ -95,6 +100,13 @@ def text(findings: Findings) -> str:
     if findings.layers:
         parts += ["## Single layers, µs per image and step", layers(findings.layers)]
     return "\n\n".join(parts) + "\n"
+
+
+def peer() -> str:
+    """Return what SJ is, where it was timed."""
+    return (
+        f"; SJ: SpikingJelly {version('spikingjelly')}, single-step and multi-step mode" if has_spikingjelly() else ""
+    )
 
 
 def grid(head: Iterable[str], rows: Sequence[Sequence[str]]) -> str:

@@ -19,7 +19,7 @@ from msat.backends.kernels.structs import NEURONS, PAIR, SCAN, SCATTER, Array, S
 from msat.network import SpikingStage
 
 FRAME_BUDGET = 4_000_000
-"""Most values in a tensor of currents; beyond it the last-level cache no longer helps (performance.md 1-2)."""
+"""Most values in a tensor of currents; beyond it the last-level cache no longer helps."""
 
 
 class Synapses:

@@ -22,7 +22,7 @@ from msat.network import SpikingNetwork
 from msat.neurons import Emission
 
 FRAME_BUDGET = 4_000_000
-"""Most values in the largest tensor of a chunk; beyond it a CPU's last-level cache no longer helps (performance.md 1-2)."""
+"""Most values in the largest tensor of a chunk; beyond it a CPU's last-level cache no longer helps."""
 
 
 class Folded(Backend):

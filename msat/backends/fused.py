@@ -25,7 +25,7 @@ from msat.pooling import GatePool, LateralInhibitionPool, SpikingPool, StepMaxim
 from msat.signed import SignedIntegrateAndFire
 
 UNROLL = 16
-"""Steps in one kernel: state is read and written once in so many steps (performance.md 7)."""
+"""Steps in one kernel: state is read and written once in so many steps."""
 FUSED = 1024
 """Most operations that inductor joins to one kernel: all of a chunk; with its own 64, MSAT's 16 steps fall apart."""
 PLAIN = {
