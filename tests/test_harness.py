@@ -150,6 +150,8 @@ def test_a_larger_limit_adds_inputs_to_a_record(call: Call, monkeypatch: pytest.
     assert [[part.tested for part in record.earlier] for record in grown + whole] == [[30, 15]] * 7 + [[]] * 7
     for one, other in zip(grown, whole, strict=True):
         assert (one.result, one.ann.bits, one.identity) == (other.result, other.ann.bits, other.identity)
+    file = next(Path("grown").glob("**/maximum-*.json"))
+    assert call("verify", str(file), "--plugin", str(PLUGIN)).stdout == "the same counts\n"
 
 
 @pytest.mark.parametrize("other", ["sin", "kind", "operations", "ann"])
