@@ -1,0 +1,91 @@
+"""`python -m benchmarks.documents`: fills the accuracy tables of README and docs from results/, as docs/tables.toml lists them."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import markdown as md
+from msat.errors import UserError
+
+ANN = "ANN"
+"""The row of the network that was converted."""
+SPECIFICATION = Path("docs/tables.toml")
+Spec = Mapping[str, Any]
+
+
+def main() -> None:
+    """Rewrite the tables of every document that the specification names."""
+    for file, text in rendered(Path()).items():
+        file.write_text(text, encoding="utf-8")
+
+
+def rendered(root: Path) -> dict[Path, str]:
+    """Return the text of every document with its tables as the records have them.
+
+    Raises:
+        UserError: a table has no place in its document, or a figure is not among the results.
+    """
+    texts: dict[Path, str] = {}
+    for spec in tomllib.loads((root / SPECIFICATION).read_text(encoding="utf-8"))["table"]:
+        file = root / spec["file"]
+        text = texts.get(file) or file.read_text(encoding="utf-8")
+        texts[file] = replaced(text, spec["name"], table(root / "results", spec), file)
+    return texts
+
+
+def replaced(text: str, name: str, body: str, file: Path) -> str:
+    """Return a text with the lines between the marks of a table replaced."""
+    marks = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)", re.DOTALL)
+    if len(marks.findall(text)) != 1:
+        raise UserError(f"{file} must have <!-- table: {name} --> and <!-- end of table --> once; put them there.")
+    return marks.sub(lambda found: f"{found[1]}{body}\n{found[2]}", text)
+
+
+def table(results: Path, spec: Spec) -> str:
+    """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell."""
+    rows, columns = spec["rows"], spec["columns"]
+    interval = spec.get("interval", False)
+    lines = [[_title(row), *(figure(results, {**row, **column}, interval) for column in columns)] for row in rows]
+    head = [spec["head"], *map(_title, columns)]
+    return "\n".join(map(_line, [head, ["---", *["--:"] * len(columns)], *lines]))
+
+
+def _title(entry: Spec) -> str:
+    return str(entry.get("title") or entry.get("method") or entry["step"])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(results: Path, cell: Spec, interval: bool) -> str:
+    """Return the accuracy of a method at a step on a network, percent; the mean over seeds where there are several.
+
+    Raises:
+        UserError: there is none.
+    """
+    frame = _accuracies(results / cell["at"])
+    if cell["method"] == ANN:
+        return md.percent([int(frame["ann_correct"].iloc[0])], int(frame["tested"].iloc[0]), interval=False)
+    found = frame[(frame["method"] == cell["method"]) & (frame["step"] == cell["step"])]
+    if found.empty:
+        raise UserError(f"{results / cell['at']} has no {cell['method']} at step {cell['step']}; measure it.")
+    return md.percent(found["correct"].astype(int).tolist(), int(found["tested"].iloc[0]), interval)
+
+
+@cache
+def _accuracies(place: Path) -> pd.DataFrame:
+    """Return the done rows of one network on most test inputs; of a method at several T those of the largest."""
+    frame = pd.read_csv(place.parent / "accuracy.csv")
+    frame = frame[(frame["model"] == place.name) & (frame["status"] == "done")]
+    frame = frame[frame["tested"] == frame["tested"].max()]
+    return frame[frame["T"] == frame.groupby(["method", "seed"])["T"].transform("max")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""No figure in a table of the documents is older than the records."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.documents import figure, rendered, replaced
+from msat.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tables_of_the_documents_are_those_of_the_records():
+    stale = [str(file) for file, text in rendered(ROOT).items() if file.read_text(encoding="utf-8") != text]
+    assert not stale, "run `python -m benchmarks.documents`"
+
+
+def test_a_figure_is_the_longest_run_on_most_inputs(tmp_path: Path):
+    columns = ["model", "method", "T", "seed", "status", "step", "tested", "correct", "ann_correct"]
+    rows = [
+        ["net", "msat", 8, 0, "done", 8, 100, 11, 90],
+        ["net", "msat", 16, 0, "done", 8, 100, 12, 90],
+        ["net", "msat", 16, 1, "done", 8, 100, 14, 90],
+        ["net", "msat", 16, 0, "done", 8, 50, 40, 45],
+        ["net", "fails", 16, 0, "failed", None, None, None, None],
+        ["other", "msat", 16, 0, "done", 8, 200, 100, 150],
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "accuracy.csv", index=False)
+    cell = {"at": "net", "method": "msat", "step": 8}
+    assert figure(tmp_path, cell, False) == "13.0 ± 1.4"
+    assert figure(tmp_path, cell | {"at": "other"}, True) == "50.0 (43.1–56.9)"
+    assert figure(tmp_path, cell | {"method": "ANN"}, False) == "90.0"
+    for missing in ({"step": 16}, {"method": "fails"}):
+        with pytest.raises(UserError, match="measure it"):
+            figure(tmp_path, cell | missing, False)
+
+
+def test_a_table_replaces_what_stood_between_its_marks():
+    text = "a\n<!-- table: one -->\nold\nlines\n<!-- end of table -->\nb\n<!-- table: two -->\n<!-- end of table -->\n"
+    done = replaced(text, "one", "new", Path("x.md"))
+    assert done == text.replace("old\nlines", "new")
+    with pytest.raises(UserError, match="once"):
+        replaced(text, "three", "new", Path("x.md"))
