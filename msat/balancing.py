@@ -18,8 +18,8 @@ from msat.walk import Walk, walked_inputs
 class Balanced(ThresholdRule):
     """theta = largest weighted input current of a layer, over inputs, steps and neurons (Spike-Norm, Sengupta et al. 2019).
 
-    The current is measured, not the potential. `steps` does not follow T: with constant input the rule depends on it
-    only weakly.
+    The current is measured, not the potential. `steps` does not follow T, so that thresholds are the same at every T. They
+    grow with the steps and with the inputs, of which memory allows fewer the more steps there are (`walk.walked_inputs`).
     """
 
     steps: int = 32
