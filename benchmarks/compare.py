@@ -183,11 +183,11 @@ def _counted(result: Result, step: int) -> tuple[str, dict[str, int]]:
 
 def summary(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     """Return one line for each pair at its largest common T, and who is better how often."""
-    gaps = [_gaps(a, b)[-1] for a, b in pairs]
-    corrected = holm(np.array([gap.p for gap in gaps]))
+    last = [gaps(a, b)[-1] for a, b in pairs]
+    corrected = holm(np.array([gap.p for gap in last]))
     lines = [
         [_where(a), _label(a) + ("" if _label(a) == _label(b) else f", {_label(b)}"), *_line(gap, p)]
-        for (a, b), gap, p in zip(pairs, gaps, corrected, strict=True)
+        for (a, b), gap, p in zip(pairs, last, corrected, strict=True)
     ]
     wins = [line[-1] for line in lines]
     text = (
@@ -207,9 +207,9 @@ def blocks(a: Record, b: Record) -> list[str]:
         else f"ANNs of different weights: {anns[0]} and {anns[1]} %"
     )
     title = f"{_where(a)}, {total:,} test inputs, {ann}\nA: {_name(a)}\nB: {_name(b)}"
-    gaps = _gaps(a, b)
-    corrected = holm(np.array([gap.p for gap in gaps]))
-    table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(gaps, corrected, strict=True)])
+    found = gaps(a, b)
+    corrected = holm(np.array([gap.p for gap in found]))
+    table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(found, corrected, strict=True)])
     return [title, table, _totals(a, b)]
 
 
@@ -221,7 +221,7 @@ def _name(record: Record) -> str:
     return f"{_label(record)}, T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}"
 
 
-def _gaps(a: Record, b: Record) -> list[Gap]:
+def gaps(a: Record, b: Record) -> list[Gap]:
     """Return the differences at the checkpoints that both have."""
     one, other = _both(a, b)
     return [_gap(one, other, t, a.inputs.tested) for t in one.checkpoints if t in other.checkpoints]
@@ -234,14 +234,18 @@ def _gap(a: Result, b: Result, step: int, total: int) -> Gap:
     return Gap(step, right, (int(first[0, 0]), int(second[0, 0])), total, float(mcnemar(first, second)[0, 0]))
 
 
+def span(gap: Gap) -> str:
+    """Return A - B in points with its 95 % interval."""
+    points, low, high = difference(*gap.only, gap.total)
+    digits = decimals(low, high)
+    return f"{points:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
 def _line(gap: Gap, p: float) -> list[str]:
     one, two = gap.only
-    points, low, high = difference(one, two, gap.total)
-    digits = decimals(low, high)
     better = md.NONE if p >= ALPHA else "A" if one > two else "B"
     right = [md.percent([count], gap.total, interval=False) for count in gap.right]
-    span = f"{points:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
-    return [str(gap.step), *right, span, str(one), str(two), f"{p:.2g}" if p >= 1e-4 else "< 0.0001", better]
+    return [str(gap.step), *right, span(gap), str(one), str(two), f"{p:.2g}" if p >= 1e-4 else "< 0.0001", better]
 
 
 def _totals(a: Record, b: Record) -> str:

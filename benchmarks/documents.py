@@ -1,4 +1,4 @@
-"""`python -m benchmarks.documents`: fills the accuracy tables of README and docs from results/, as docs/tables.toml lists them."""
+"""`python -m benchmarks.documents`: fills the tables of README and docs from results/, as docs/tables.toml lists them."""
 
 import re
 import tomllib
@@ -7,9 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import markdown as md
+from benchmarks.cells import label
+from benchmarks.compare import gaps, span
+from benchmarks.pairs import ALPHA, holm
+from benchmarks.records import Record, read_record
 from msat.errors import UserError
 
 ANN = "ANN"
@@ -47,10 +52,17 @@ def replaced(text: str, name: str, body: str, file: Path) -> str:
 
 
 def table(results: Path, spec: Spec) -> str:
-    """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell."""
+    """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell.
+
+    Where they also say `over`, it holds the difference to that method.
+    """
     rows, columns = spec["rows"], spec["columns"]
     interval = spec.get("interval", False)
-    lines = [[_title(row), *(figure(results, {**row, **column}, interval) for column in columns)] for row in rows]
+
+    def cell(spec: Spec) -> str:
+        return contrast(results, spec) if "over" in spec else figure(results, spec, interval)
+
+    lines = [[_title(row), *(cell({**row, **column}) for column in columns)] for row in rows]
     head = [spec["head"], *map(_title, columns)]
     return "\n".join(map(_line, [head, ["---", *["--:"] * len(columns)], *lines]))
 
@@ -76,6 +88,30 @@ def figure(results: Path, cell: Spec, interval: bool) -> str:
     if found.empty:
         raise UserError(f"{results / cell['at']} has no {cell['method']} at step {cell['step']}; measure it.")
     return md.percent(found["correct"].astype(int).tolist(), int(found["tested"].iloc[0]), interval)
+
+
+def contrast(results: Path, cell: Spec) -> str:
+    """Return how many points a method is ahead of another, with 95 % interval; bold where `compare` tells the two apart.
+
+    Nothing where they have not both run on the same inputs of the network.
+    """
+    one, other = (_record(results / cell["at"], cell[side]) for side in ("method", "over"))
+    if one is None or other is None or one.inputs.tested != other.inputs.tested:
+        return md.NONE
+    found = gaps(one, other)
+    corrected = holm(np.array([gap.p for gap in found]))
+    at = [gap.step for gap in found].index(cell["step"])
+    text = span(found[at]).replace("-", "−")
+    return f"**{text}**" if corrected[at] < ALPHA else text
+
+
+@cache
+def _record(place: Path, name: str) -> Record | None:
+    """Return a method's record on a network, of the first seed: the one on most inputs, then of the largest T."""
+    files = place.glob(f"{name.split()[0]}-{'[0-9a-f]' * 8}-T*-s0.json")
+    records = [record for file in files if (record := read_record(file)) and record.result]
+    known = [record for record in records if label(record.cell.method, record.cell.overrides) == name]
+    return max(known, key=lambda record: (record.inputs.tested, record.cell.steps), default=None)
 
 
 @cache

@@ -5,8 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.documents import figure, rendered, replaced
+from benchmarks.documents import contrast, figure, rendered, replaced
+from benchmarks.markdown import NONE
+from benchmarks.records import write
 from msat.errors import UserError
+from tests.making import with_bits
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +37,17 @@ def test_a_figure_is_the_longest_run_on_most_inputs(tmp_path: Path):
     for missing in ({"step": 16}, {"method": "fails"}):
         with pytest.raises(UserError, match="measure it"):
             figure(tmp_path, cell | missing, False)
+
+
+def test_a_difference_is_that_of_compare_and_bold_where_told_apart(tmp_path: Path):
+    for name, right in (("msat", 80), ("near", 78), ("far", 40)):
+        write(with_bits(name, right, 100), tmp_path / "net" / f"{name}-00000000-T4-s0.json")
+    write(with_bits("fewer", 40, 50), tmp_path / "net" / "fewer-00000000-T4-s0.json")
+    cell = {"at": "net", "method": "msat", "step": 4}
+    assert contrast(tmp_path, cell | {"over": "near"}) == "+2.0 (−1.3 to +5.3)"
+    assert contrast(tmp_path, cell | {"over": "far"}) == "**+40.0 (+29.5 to +48.9)**"
+    assert contrast(tmp_path, {**cell, "method": "far", "over": "msat"}) == "**−40.0 (−48.9 to −29.5)**"
+    assert contrast(tmp_path, cell | {"over": "fewer"}) == contrast(tmp_path, cell | {"over": "absent"}) == NONE
 
 
 def test_a_table_replaces_what_stood_between_its_marks():
