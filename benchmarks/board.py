@@ -158,8 +158,7 @@ VIEWS = (
     ),
     View(
         "steps", f"Accuracy within {FIXED_STEPS} real steps",
-        f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} steps (or T, if less); the"
-        " tasks' tables have nominal T, at which methods that delay their answer stand better.",
+        f"Accuracy, percent, at the last checkpoint whose answer is out within {FIXED_STEPS} real steps (or T, if less); tasks' tables have nominal T.",
         accuracy_standing(steps_place, enough_steps), accuracy_tests(steps_place),
     ),
     View(

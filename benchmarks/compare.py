@@ -184,10 +184,9 @@ def _counted(result: Result, step: int) -> tuple[str, dict[str, int]]:
 def summary(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     """Return one line for each pair at its largest common T, and who is better how often."""
     last = [gaps(a, b)[-1] for a, b in pairs]
-    corrected = holm(np.array([gap.p for gap in last]))
     lines = [
         [_where(a), _label(a) + ("" if _label(a) == _label(b) else f", {_label(b)}"), *_line(gap, p)]
-        for (a, b), gap, p in zip(pairs, last, corrected, strict=True)
+        for (a, b), gap, p in zip(pairs, last, corrected(last), strict=True)
     ]
     wins = [line[-1] for line in lines]
     text = (
@@ -208,8 +207,7 @@ def blocks(a: Record, b: Record) -> list[str]:
     )
     title = f"{_where(a)}, {total:,} test inputs, {ann}\nA: {_name(a)}\nB: {_name(b)}"
     found = gaps(a, b)
-    corrected = holm(np.array([gap.p for gap in found]))
-    table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(found, corrected, strict=True)])
+    table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(found, corrected(found), strict=True)])
     return [title, table, _totals(a, b)]
 
 
@@ -225,6 +223,11 @@ def gaps(a: Record, b: Record) -> list[Gap]:
     """Return the differences at the checkpoints that both have."""
     one, other = _both(a, b)
     return [_gap(one, other, t, a.inputs.tested) for t in one.checkpoints if t in other.checkpoints]
+
+
+def corrected(found: Sequence[Gap]) -> list[float]:
+    """Return the p-values of several differences, corrected for their number (Holm)."""
+    return [float(p) for p in holm(np.array([gap.p for gap in found]))]
 
 
 def _gap(a: Result, b: Result, step: int, total: int) -> Gap:

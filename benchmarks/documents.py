@@ -1,19 +1,19 @@
 """`python -m benchmarks.documents`: fills the tables of README and docs from results/, as docs/tables.toml lists them."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks import markdown as md
 from benchmarks.cells import label
-from benchmarks.compare import gaps, span
-from benchmarks.pairs import ALPHA, holm
+from benchmarks.compare import corrected, gaps, span
+from benchmarks.pairs import ALPHA
 from benchmarks.records import Record, read_record
 from msat.errors import UserError
 
@@ -24,8 +24,13 @@ Spec = Mapping[str, Any]
 
 
 def main() -> None:
-    """Rewrite the tables of every document that the specification names."""
-    for file, text in rendered(Path()).items():
+    """Rewrite the tables of every document that the specification names; a mistake there takes one sentence, exit code 2."""
+    try:
+        texts = rendered(Path())
+    except UserError as error:
+        print(f"documents: {error}", file=sys.stderr)
+        sys.exit(2)
+    for file, text in texts.items():
         file.write_text(text, encoding="utf-8")
 
 
@@ -99,10 +104,9 @@ def contrast(results: Path, cell: Spec) -> str:
     if one is None or other is None or one.inputs.tested != other.inputs.tested:
         return md.NONE
     found = gaps(one, other)
-    corrected = holm(np.array([gap.p for gap in found]))
     at = [gap.step for gap in found].index(cell["step"])
     text = span(found[at]).replace("-", "−")
-    return f"**{text}**" if corrected[at] < ALPHA else text
+    return f"**{text}**" if corrected(found)[at] < ALPHA else text
 
 
 @cache
