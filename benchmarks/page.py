@@ -94,7 +94,9 @@ def header(part: Section) -> str:
         f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates,"
         f" weights {ann.weights} ({origin})",
         f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",
-        f"- Calibration: {inputs.calibration} {inputs.calibration_rule}",
+        f"- Calibration: {inputs.calibration} {inputs.calibration_rule}; rules that walk the spiking network layer by layer"
+        " (threshold balancing; calibrated biases, potentials, weights) take the first of them that fit in memory over T steps,"
+        " 256 at most (`msat/walk.py`)",
         f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
         f"- Code: {_commits(records)}",
     ]
