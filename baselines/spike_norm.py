@@ -8,9 +8,9 @@ from msat.thresholds import Fraction
 
 @method(
     "Sengupta et al. 2019, Front. Neurosci. 13:95",
-    reconstruction="constant input instead of Poisson spikes, 32 steps of balancing, max-pools by lateral inhibition.",
+    reconstruction="constant input instead of Poisson spikes, balancing over 256 steps on 128 inputs, max-pools by lateral inhibition.",
 )
-def spike_norm(scale: float = 1.0, steps: int = 32, strict: bool = True) -> Axes:
+def spike_norm(scale: float = 1.0, steps: int = 256, strict: bool = True) -> Axes:
     """Spike-Norm: thresholds balanced layer by layer.
 
     The code spikes strictly above the threshold, and scales by 0.7 where T is short.

@@ -1,8 +1,8 @@
 """A spiking network layer by layer instead of step by step: a stage runs all its steps before the next one starts.
 
-What needs the finished response of a layer before the next may be touched (threshold balancing, bias, potential and
-weight calibration) walks once over the network this way; cutting and simulating the network anew for every layer would
-cost the square of its depth. The price is memory: outputs are held for all steps, so the number of inputs is limited.
+What needs the finished response of a layer before the next may be touched (bias, potential and weight calibration) walks
+once over the network this way; cutting and simulating the network anew for every layer would cost the square of its depth.
+The price is memory: outputs are held for all steps, so the number of inputs is limited.
 """
 
 import math

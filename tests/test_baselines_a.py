@@ -117,6 +117,18 @@ def test_balancing_needs_a_positive_current() -> None:
         Balanced(4).fit(Calibration(network, inputs, 4))
 
 
+def test_balanced_thresholds_are_the_largest_currents_of_the_spiking_network(small: tuple[nn.Module, Tensor]) -> None:
+    model, inputs = small
+    many = torch.cat([inputs, inputs.flip(-1)])
+    network = convert(rmp.rmp(), Calibration(trace(model, many), many, 16))
+    walk = Walk(network.network, many, 256)
+    for position, stage in enumerate(network.stages[:-1]):
+        currents = walk.currents(stage.stage)
+        if isinstance(stage.population, Neuron):
+            torch.testing.assert_close(stage.population.threshold, currents.amax())
+        walk.send(position, walk.response(stage, currents))
+
+
 def test_rmp_with_maximum_thresholds_is_the_constant_maximum(small: tuple[nn.Module, Tensor]) -> None:
     one = run(conversion(rmp.rmp(balancing="maximum"), *small, 16), small[1], 16)
     two = run(conversion(constant.maximum(), *small, 16), small[1], 16)

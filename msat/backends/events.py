@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 
 class Events(Backend):
-    """Event lists between stages; dense where that is faster; the `folded` backend where no compiler is at hand.
+    """Event lists between stages; dense where that is faster.
+
+    The `folded` backend runs instead where no compiler is at hand, and networks of another precision than float32.
 
     Args:
         chunk: steps in a chunk; None chooses.
@@ -42,8 +44,8 @@ class Events(Backend):
         self.chunk = chunk
 
     def open(self, network: SpikingNetwork) -> Session:
-        on_cpu = network.network.example.device.type == "cpu"
-        if not on_cpu:
+        constants = network.network.front(network.network.example)
+        if any(constant.device.type != "cpu" or constant.dtype != torch.float32 for constant in constants):
             return Folded(self.chunk).open(network)
         try:
             library()
