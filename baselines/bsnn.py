@@ -32,7 +32,7 @@ class Bistable(Neuron):
     """K: half a cycle, steps."""
     depth: int = 0
     """Layers in front of this one; set once the network is converted."""
-    operations: ClassVar[Operations] = Operations(additions=2)
+    operations = Operations(additions=2)
     gain: ClassVar[float] = 2.0
 
     def start(self, current: Tensor, samples: Tensor) -> BistableState:
@@ -51,7 +51,7 @@ class BistableReadout(Population):
 
     half: int
     depth: int
-    operations: ClassVar[Operations] = Operations(additions=1)
+    operations = Operations(additions=1)
 
     def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current), 0)

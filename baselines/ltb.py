@@ -98,7 +98,7 @@ class DelayedReadout(Population):
     """Sum of the last layer's output over the steps (wait, t], or over the last four while t < wait + 4."""
 
     wait: int = 0
-    operations: ClassVar[Operations] = Operations(additions=2)
+    operations = Operations(additions=2)
 
     def start(self, current: Tensor, samples: Tensor) -> Totals:
         return Totals((torch.zeros_like(current),), 0)

@@ -31,7 +31,7 @@ class ParallelNeuron(WindowNeuron):
     """
 
     surplus: Tensor = ZERO
-    operations: ClassVar[Operations] = Operations(additions=2)
+    operations = Operations(additions=2)
 
     def read(self, charge: Tensor, steps: int) -> SpikeTrain:
         return SpikeTrain(torch.floor(charge / self.threshold).clamp(0, steps), 0)

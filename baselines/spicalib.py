@@ -43,7 +43,14 @@ class SpikeCalibrator(Neuron):
     allowance: int = 5
     """A: steps beyond the mean interval after which a neuron counts as silent; 0 disables the filter."""
     spike_kind: ClassVar[SpikeKind] = "signed"
-    operations: ClassVar[Operations] = Operations(additions=9, multiplications=1, transcendentals=1)
+
+    @property
+    def operations(self) -> Operations:
+        """The neuron's own, and those of (1) to (4); the mean interval divides by each neuron's number of spikes."""
+        own = self.inner.operations
+        if not self.allowance:
+            return own
+        return Operations(own.additions + 11, own.multiplications + 1, own.transcendentals + 1)
 
     def adapt(self, calibration: Calibration) -> Self:
         return replace(self, inner=self.inner.adapt(calibration))

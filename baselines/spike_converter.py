@@ -33,7 +33,11 @@ class PositionalNeuron(WindowNeuron):
 
     base: float = 2.0
     spike_kind: ClassVar[SpikeKind] = "pow2"
-    operations: ClassVar[Operations] = Operations(additions=3, multiplications=1)
+
+    @property
+    def operations(self) -> Operations:
+        """The sum that is read; a comparison and a subtraction, and k u, which is a shift in base 2."""
+        return Operations(additions=3, multiplications=0 if self.base == 2 else 1)
 
     def read(self, charge: Tensor, steps: int) -> Digits:
         return Digits(charge / steps, 0, steps)  # what the accumulation phase leaves

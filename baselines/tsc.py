@@ -36,7 +36,7 @@ class TemporalSwitch(IntegrateAndFire):
     """
 
     spike_kind: ClassVar[SpikeKind] = "signed"
-    operations: ClassVar[Operations] = Operations(additions=5)  # the comparison with s(t-1), the receiver's running sum
+    operations = Operations(additions=5)  # the comparison with s(t-1), the receiver's running sum
 
     def start(self, current: Tensor, samples: Tensor) -> SwitchState:  # type: ignore[override]
         rest = self.rest(current)
@@ -54,7 +54,7 @@ class SwitchedPool(SpikingPool):
 
     inner: SpikingPool = field(kw_only=True)
     spike_kind: SpikeKind = "signed"  # type: ignore[misc]
-    operations: ClassVar[Operations] = Operations(additions=5)
+    operations = Operations(additions=5)
 
     def start(self, current: Tensor, samples: Tensor) -> PoolState:
         inner = self.inner.start(current, samples)

@@ -75,7 +75,19 @@ class AdaptiveThreshold(Neuron):
     """Argument of DET: the current (code), or the change of the pre-fire potential (paper's text)."""
     confidence: SpikeConfidence | None = None
     spike_kind: ClassVar[SpikeKind] = "graded"
-    operations: ClassVar[Operations] = Operations(additions=10, multiplications=8, transcendentals=4)
+
+    @property
+    def operations(self) -> Operations:
+        """Those of (M1), (M7), (M8); with a term (M6); of DTT (M3), (M4), (M11); of DET (M5). Units go into the constants."""
+        if not (self.dtt or self.det):
+            return Operations(additions=3)
+        additions, multiplications, transcendentals = 3, 1, 1
+        if self.dtt:
+            additions, multiplications, transcendentals = additions + 6, multiplications + 5, transcendentals + 2
+        if self.det:
+            argument = self.det_input == "dm"
+            additions, multiplications, transcendentals = additions + argument, multiplications + 2, transcendentals + 1
+        return Operations(additions + (self.dtt and self.det), multiplications, transcendentals)
 
     def adapt(self, calibration: Calibration) -> Self:
         return replace(self, parameters=self.parameters or calibration.adaptive)

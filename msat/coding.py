@@ -30,7 +30,7 @@ class DifferentialNeuron(Population):
     spike_kind: ClassVar[SpikeKind] = "pow2"
 
     @property
-    def operations(self) -> Operations:  # type: ignore[override]
+    def operations(self) -> Operations:
         """The neuron's own, and: x - b, + e_in, - e_out, C += e_out, and the two estimates with their shares 1/t."""
         own = self.inner.operations
         return own._replace(additions=own.additions + 6, multiplications=own.multiplications + 2)
@@ -56,7 +56,7 @@ class DifferentialPool(Population):
     spike_kind: ClassVar[SpikeKind] = "graded"
 
     @property
-    def operations(self) -> Operations:  # type: ignore[override]
+    def operations(self) -> Operations:
         """The pool's own, and: x - b, + e_in, - e_out, and the two estimates with their shares 1/t."""
         own = self.inner.operations
         return own._replace(additions=own.additions + 5, multiplications=own.multiplications + 2)
@@ -77,7 +77,7 @@ class DifferentialReadout(Population):
     """The logits are the running estimate itself."""
 
     bias: Tensor = ZERO
-    operations: ClassVar[Operations] = Operations(additions=2, multiplications=1)
+    operations = Operations(additions=2, multiplications=1)
 
     def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current) + self.bias, 0)

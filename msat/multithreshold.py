@@ -36,7 +36,11 @@ class MultiThreshold(SignedNeuron):
 
     members: int = 4
     spike_kind: ClassVar[SpikeKind] = "pow2"
-    operations: ClassVar[Operations] = Operations(additions=6)
+
+    @property
+    def operations(self) -> Operations:
+        """m, v and what was sent; for each member its two thresholds and whether as much was sent."""
+        return Operations(additions=3 + 3 * self.members)
 
     def choose(self, m: Tensor, sent: Tensor) -> Tensor:
         s = torch.zeros_like(m)
@@ -51,7 +55,7 @@ class MultiThreshold(SignedNeuron):
 class Retracting(SignedNeuron):
     """One threshold: +theta at m >= theta, -theta as soon as m <= 0 if that much was sent (D1, the single-threshold neuron)."""
 
-    operations: ClassVar[Operations] = Operations(additions=5)
+    operations = Operations(additions=6)
 
     def choose(self, m: Tensor, sent: Tensor) -> Tensor:
         theta = self.threshold + torch.zeros_like(m)
@@ -79,7 +83,12 @@ class HybridMultiThreshold(Neuron):
     members: int = 4
     communicate: bool = False
     spike_kind: ClassVar[SpikeKind] = "pow2"
-    operations: ClassVar[Operations] = Operations(additions=6)
+
+    @property
+    def operations(self) -> Operations:
+        """m, and for each member a comparison and a subtraction; of both units, and what they give each other."""
+        unit = 1 + 2 * self.members
+        return Operations(additions=2 * unit + 2 if self.communicate else unit)
 
     @property
     def greatest(self) -> float:

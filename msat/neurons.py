@@ -34,20 +34,23 @@ class Emission(NamedTuple):
 
 
 class Operations(NamedTuple):
-    """Arithmetic of one neuron in one step, beside the synapses that feed it."""
+    """Arithmetic of one neuron in one step, beside the synapses that feed it: that of its equations, whether it spikes or not.
+
+    Free are what only selects (a threshold times 0, 1 or -1) and what only shifts (a power of two times a constant).
+    """
 
     additions: int
-    """Additions, subtractions and comparisons."""
+    """Additions, subtractions, comparisons and roundings."""
     multiplications: int = 0
+    """Also divisions by what is the same at every step, or for all neurons: the reciprocal is kept."""
     transcendentals: int = 0
-    """Exponentials, logarithms, sigmoids, divisions."""
+    """Exponentials, logarithms, sigmoids, divisions by what each neuron has of its own."""
 
 
 class Population(ABC):
     """A group of units that advances in time: neurons, spiking pools, readouts. Immutable; all state is passed along."""
 
     spike_kind: ClassVar[SpikeKind] = "binary"
-    operations: ClassVar[Operations] = Operations(additions=3)
     gain: ClassVar[float] = 1.0
     """What a mean output is multiplied by to estimate the activation; not 1 for neurons that fire part of the time."""
     window: ClassVar[bool] = False
@@ -55,6 +58,11 @@ class Population(ABC):
 
     Where it needs but their sum, make a `msat.window.WindowNeuron`; else override `scan`.
     """
+
+    @property
+    def operations(self) -> Operations:
+        """What a step costs; integrate, compare and subtract by default."""
+        return Operations(additions=3)
 
     @abstractmethod
     def start(self, current: Tensor, samples: Tensor) -> Any:
@@ -135,7 +143,11 @@ class Burst(Neuron):
 
     cap: int = 5
     spike_kind: ClassVar[SpikeKind] = "count"
-    operations: ClassVar[Operations] = Operations(additions=2, multiplications=1, transcendentals=1)
+
+    @property
+    def operations(self) -> Operations:
+        """m, floor, two bounds and v; m / theta and s theta. One spike takes but a comparison."""
+        return Operations(additions=3) if self.cap == 1 else Operations(additions=5, multiplications=2)
 
     @property
     def greatest(self) -> float:
@@ -162,7 +174,7 @@ class Tally(NamedTuple):
 class SumReadout(Population):
     """Prediction from the summed output of the last layer over steps 1..t (methods.md 0.1, readout)."""
 
-    operations: ClassVar[Operations] = Operations(additions=1)
+    operations = Operations(additions=1)
 
     def start(self, current: Tensor, samples: Tensor) -> Tally:
         return Tally(torch.zeros_like(current), 0)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -153,7 +153,6 @@ class SpikingPool(Population):
     spike_kind: SpikeKind = "graded"  # type: ignore[misc]  # depends on what is pooled, so it is the instance's
     unit: Tensor | None = None
     """Value of one spike where several may come at once, activation units; None: what is sent is one event."""
-    operations: ClassVar[Operations] = Operations(additions=3)
 
     @property
     def windows(self) -> Windows:
@@ -189,6 +188,8 @@ class LateralInhibitionPool(SpikingPool):
 class GatePool(SpikingPool):
     """Only the input with the largest total so far passes; of tied ones the largest of this step (methods.md B2, B9)."""
 
+    operations = Operations(additions=4)
+
     def step(self, current: Tensor, state: WindowState) -> tuple[Emission, WindowState]:
         x = self.windows.unfold(self.arriving(current), 0.0, state.shape)
         total = state.total + x
@@ -200,6 +201,8 @@ class GatePool(SpikingPool):
 @dataclass(frozen=True, eq=False)
 class StepMaximumPool(SpikingPool):
     """The maximum over the window at each step, without memory."""
+
+    operations = Operations(additions=1)
 
     def start(self, current: Tensor, samples: Tensor) -> tuple[()]:
         return ()

@@ -26,7 +26,17 @@ class SignedIntegrateAndFire(Neuron):
     gated: bool = True
     signed: ClassVar[bool] = True
     spike_kind: ClassVar[SpikeKind] = "signed"
-    operations: ClassVar[Operations] = Operations(additions=6)
+
+    @property
+    def operations(self) -> Operations:
+        """m and v, and for one spike a comparison on each side, for more rounding, two bounds, m / theta and s theta.
+
+        A gate adds the comparison with what was sent, and its sum.
+        """
+        gate = 2 if self.gated else 0
+        if self.cap == 1:
+            return Operations(additions=4 + gate)
+        return Operations(additions=5 + gate, multiplications=2)
 
     @property
     def greatest(self) -> float:

@@ -2,8 +2,12 @@
 
 import pytest
 
+from msat.adaptive import AdaptiveThreshold
 from msat.energy import Counts, ann, costs, paper, paper_ratio, strict, tables
 from msat.errors import UserError
+from msat.multithreshold import HybridMultiThreshold, MultiThreshold
+from msat.neurons import Burst, IntegrateAndFire, Neuron, Operations
+from msat.signed import SignedIntegrateAndFire
 
 # Released rates and layer sizes of the authors' CIFAR-100 VGG16 at T = 64 (methods.md A.7).
 RATES = [0.0970, 0.0960, 0.0681, 0.0817, 0.0811, 0.0518, 0.0503, 0.0249, 0.0172, 0.0102, 0.0289, 0.0269, 0.1273]
@@ -43,3 +47,26 @@ def test_every_cost_table_names_its_source():
     assert all(table.source for table in tables().values())
     with pytest.raises(UserError, match=r"unknown cost table 'horowitz'.*did you mean horowitz-45nm"):
         costs("horowitz")
+
+
+@pytest.mark.parametrize(
+    ("neuron", "operations"),
+    [
+        (IntegrateAndFire(), (3, 0, 0)),
+        (Burst(cap=1), (3, 0, 0)),
+        (Burst(cap=5), (5, 2, 0)),
+        (SignedIntegrateAndFire(), (6, 0, 0)),
+        (SignedIntegrateAndFire(cap=4, gated=False), (5, 2, 0)),
+        (MultiThreshold(members=4), (15, 0, 0)),
+        (HybridMultiThreshold(members=4), (9, 0, 0)),
+        (AdaptiveThreshold(dtt=False, det=False), (3, 0, 0)),
+        (AdaptiveThreshold(dtt=False), (3, 3, 2)),
+        (AdaptiveThreshold(dtt=False, det_input="dm"), (4, 3, 2)),
+        (AdaptiveThreshold(det=False), (9, 6, 3)),
+        (AdaptiveThreshold(), (10, 8, 4)),
+    ],
+    ids=str,
+)
+def test_operations_of_a_step_counted_in_the_equations(neuron: Neuron, operations: tuple[int, int, int]):
+    """Divisions by a threshold are multiplications; what selects or shifts is free."""
+    assert neuron.operations == Operations(*operations)
