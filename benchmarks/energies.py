@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from benchmarks import markdown as md
-from benchmarks.board import ranked_rows
 from benchmarks.costs import energy_counts, energy_means
 from benchmarks.paper import paper
-from benchmarks.tables import ENERGY_EPSILON, Row, Section
+from benchmarks.tables import ENERGY_EPSILON, Row, Section, ranked_rows
 from msat import energy
 
 
 def energies(part: Section, cost: energy.Costs) -> list[str]:
     """Return the third table: operations and energy of one inference under both accountings."""
     means = energy_means(part, cost)
-    names = ["Method", "t", "synaptic events", "of them graded", "neuron operations", "paper, µJ", "first layer + synapses",
-             "paper / ANN", "strict, µJ", "first layer + synapses + neurons", "strict / ANN"]  # fmt: skip
+    names = ["Method", "t, nominal", "synaptic events", "of them graded", "neuron operations", "paper, µJ", "before spikes + synapses",
+             "paper / ANN", "strict, µJ", "before spikes + synapses + neurons", "strict / ANN"]  # fmt: skip
     rows = []
     for row in part.rows:
         if not row.results:
@@ -28,10 +27,12 @@ def energies(part: Section, cost: energy.Costs) -> list[str]:
             rows.append([name, *filled])
     text = (
         f"For one inference, mean over inputs and seeds; first at T, then where accuracy has settled within"
-        f" {ENERGY_EPSILON:g} point. Energy of the ANN: {md.number(_micro(energy.ann(_ann_counts(part), cost)))} µJ."
-        " Paper: every event an accumulate, the first layer multiply-accumulates once. Strict: graded events are"
-        " multiply-accumulates, burst events count each spike, the neurons' own operations count. In both the first layer, whose input is constant,"
-        " is computed once; a first pass (SRP, COS) counts from step 1 on."
+        f" {ENERGY_EPSILON:g} point. Energy of the ANN: {md.microjoules(energy.ann(_ann_counts(part), cost))} µJ."
+        " Paper: every event an accumulate, the layers that spikes do not reach multiply-accumulates once. Strict: graded events are"
+        " multiply-accumulates, events of several spikes count each, the neurons' own operations count; a signed event, or one of a power of two"
+        " of its layer's threshold, is an accumulate, for a shift is free; what a pool of signed spikes sends is taken as graded."
+        " In both, what lies before the spikes (the first layer; with a recurrent front the whole front), whose input is constant,"
+        " is computed once; a first pass (SRP, COS) counts from step 1 on. Products with padding are left out."
         f" AC {cost.accumulate:g} pJ, MAC {cost.multiply_accumulate:g} pJ ({md.escape(cost.source)});"
         f" an exponential or logarithm of a neuron is taken as {cost.transcendental:g} pJ. Memory and state accesses count in neither."
     )
@@ -43,21 +44,17 @@ def _numbers(means: Mapping[str, float]) -> list[str]:
         md.number(means["synaptic_events"]),
         f"{100 * means['graded_events'] / means['synaptic_events']:.0f} %" if means["synaptic_events"] else "0 %",
         md.number(means["neuron_operations"]),
-        md.number(_micro(means["paper_pj"])),
+        md.microjoules(means["paper_pj"]),
         _split(means, "paper_first_pj", "paper_synapses_pj"),
         md.number(means["paper_ratio"]),
-        md.number(_micro(means["strict_pj"])),
+        md.microjoules(means["strict_pj"]),
         _split(means, "strict_first_pj", "strict_synapses_pj", "strict_neurons_pj"),
         md.number(means["strict_ratio"]),
     ]
 
 
 def _split(means: Mapping[str, float], *names: str) -> str:
-    return " + ".join(md.number(_micro(means[name])) for name in names)
-
-
-def _micro(pico: float) -> float:
-    return pico * 1e-6
+    return " + ".join(md.microjoules(means[name]) for name in names)
 
 
 def _ann_counts(part: Section) -> energy.Counts:

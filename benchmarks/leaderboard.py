@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import markdown as md
-from benchmarks.board import SAME, VIEWS, Board, Means, board, by_kind, networks, ranked_rows
+from benchmarks.board import Board, Means, board, by_kind, networks
 from benchmarks.energies import rebuilt_energy
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, TEXT, beside, reference
 from benchmarks.records import Record
-from benchmarks.tables import Section, sections
+from benchmarks.tables import Section, ranked_rows, sections
+from benchmarks.views import SAME, VIEWS
 
 LEAST_TASKS = 5
 """Fewest tasks for which a critical difference says something."""

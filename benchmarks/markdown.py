@@ -58,6 +58,12 @@ def number(value: float, digits: int = 3) -> str:
     return f"{shown:.{decimals}f}{name}"
 
 
+def microjoules(pico: float) -> str:
+    """Return an energy in pJ as a number of µJ, without a letter behind it."""
+    value = pico * 1e-6
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else number(value)
+
+
 def plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table for the terminal."""
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

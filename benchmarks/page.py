@@ -93,8 +93,8 @@ def header(part: Section) -> str:
     seeds = f"{repeated} for stochastic methods, else 1" if repeated > 1 else "1"
     lines = [
         f"- Data: **{data.kind}** – {md.escape(data.label)}",
-        f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates,"
-        f" weights {ann.weights} ({origin})",
+        f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates"
+        f" (products with padding left out), weights {ann.weights} ({origin})",
         f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",
         f"- Calibration: {inputs.calibration} {inputs.calibration_rule}; threshold balancing takes the first {BALANCING} of them,"
         f" the calibration of biases, potentials and weights as many as fit in memory over T steps, {WALKED} at most",
@@ -118,7 +118,7 @@ def accuracy(part: Section) -> list[str]:
         "Method",
         *(f"T = {t}" for t in checkpoints),
         *(f"settled, {e:g} pt" for e in EPSILONS),
-        "best step",
+        "best step, nominal",
         "real T",
         "agrees at T, %",
     ]

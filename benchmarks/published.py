@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from baselines.reference import REFERENCE
-from benchmarks.board import ranked_rows
 from benchmarks.markdown import NONE, percent
 from benchmarks.paper import paper
 from benchmarks.records import PublishedFields
-from benchmarks.tables import Row, Section
+from benchmarks.tables import Row, Section, ranked_rows
 
 PUBLISHED = ("Published method", "ANN, %", "SNN, %", "T", "source")
 OURS = ("ours", "our ANN, %", "our SNN, %", "our T")

@@ -147,13 +147,14 @@ def accuracy_frame(section: Section) -> pd.DataFrame:
 
 
 def latency_frame(section: Section) -> pd.DataFrame:
-    """Return one row per method and seed: settled latency and first reach for each epsilon."""
+    """Return one row per method and seed: settled latency and first reach for each epsilon, nominal steps unless `real_`."""
     rows = []
     for row in section.rows:
         for index, record in enumerate(row.records):
             found: dict[str, Any] = {}
             for points in EPSILONS if row.results else ():
                 found[f"settled_{points:g}"] = row.latency(points)[index]
+                found[f"real_settled_{points:g}"] = row.real_latency(points)[index]
                 found[f"reached_{points:g}"] = row.reached(points)[index]
             if row.results:
                 found |= {"best_step": row.best()[index], "best_correct": max(row.results[index].correct)}
@@ -223,6 +224,15 @@ def whose(section: Section, row: Row, record: Record) -> dict[str, Any]:
         "model": section.model, "method": row.label, "T": row.steps, "seed": record.cell.seed,
         "status": record.status, "reason": record.reason,
     }  # fmt: skip
+
+
+def ranked_rows(section: Section) -> dict[str, Row]:
+    """Return the rows that may rank, by label; of one method at several T the largest T."""
+    rows: dict[str, Row] = {}
+    for row in sorted(section.rows, key=lambda row: row.steps):
+        if row.first.method.category != "reference":
+            rows[row.label] = row
+    return rows
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import markdown as md
-from benchmarks.board import VIEWS, Board, board
+from benchmarks.board import Board, board
 from benchmarks.costs import energy_means
 from benchmarks.leaderboard import mark, mean_title, network_cell, place, sets_note
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, beside, reference
@@ -22,6 +22,7 @@ from benchmarks.tables import (
     site_means,
     sites,
 )
+from benchmarks.views import VIEWS
 from msat import energy
 
 Files = Mapping[int, str]
@@ -87,7 +88,7 @@ def _rank(found: Board, label: str, index: int) -> Cell:
 
 def method_table(nets: Sequence[Section], files: Files) -> Table:
     """Return one row for each method on each network."""
-    names = ("Network", "Method", "records", "T", "right at T, %", *(f"settled, {e:g} pt" for e in EPSILONS), "best step", "real T",
+    names = ("Network", "Method", "records", "T", "right at T, %", *(f"settled, {e:g} pt" for e in EPSILONS), "best step, nominal", "real T",
              "agrees at T, %", "spikes", "SIN, last site, %", "worst site")  # fmt: skip
     rows = tuple(_method_row(net, row, files) for net in nets for row in net.rows)
     note = (
@@ -227,8 +228,8 @@ def energy_table(nets: Sequence[Section], costs: str) -> Table:
     cost = energy.costs(costs)
     columns = {
         "events": "synaptic_events", "neuron operations": "neuron_operations", "paper, µJ": "paper_pj",
-        "paper: first layer": "paper_first_pj", "paper: synapses": "paper_synapses_pj", "paper / ANN": "paper_ratio",
-        "strict, µJ": "strict_pj", "strict: first layer": "strict_first_pj", "strict: synapses": "strict_synapses_pj",
+        "paper: before spikes": "paper_first_pj", "paper: synapses": "paper_synapses_pj", "paper / ANN": "paper_ratio",
+        "strict, µJ": "strict_pj", "strict: before spikes": "strict_first_pj", "strict: synapses": "strict_synapses_pj",
         "strict: neurons": "strict_neurons_pj", "strict / ANN": "strict_ratio",
     }  # fmt: skip
     rows = [row for net in nets for row in _energy_rows(net, cost, list(columns.values()))]
@@ -236,7 +237,13 @@ def energy_table(nets: Sequence[Section], costs: str) -> Table:
         f"One inference, mean over inputs and seeds; at T, and where accuracy has settled within {ENERGY_EPSILON:g} point."
         f" Costs: {cost.source}."
     )
-    return Table("energy", "Operations and energy", note, ("Network", "Method", "at", "t", *columns), tuple(rows))
+    return Table(
+        "energy", "Operations and energy", note, ("Network", "Method", "at", "t, nominal", *columns), tuple(rows)
+    )
+
+
+def _quantity(column: str, value: float) -> str:
+    return md.microjoules(value) if column.endswith("_pj") else md.number(value)
 
 
 def _energy_rows(net: Section, cost: energy.Costs, columns: Sequence[str]) -> list[tuple[Cell, ...]]:
@@ -250,7 +257,6 @@ def _energy_rows(net: Section, cost: energy.Costs, columns: Sequence[str]) -> li
                 why = f"{at}: not within T" if at else row.fault.split(":")[0]
                 rows.append((*head, Cell(why), *[Cell(md.NONE)] * (len(columns) + 1)))
                 continue
-            scaled = [values[c] * (1e-6 if c.endswith("_pj") else 1.0) for c in columns]
-            cells = [Cell(md.number(value), value) for value in scaled]
+            cells = [Cell(_quantity(c, values[c]), values[c]) for c in columns]
             rows.append((*head, Cell(at), Cell(f"{values['step']:.0f}", values["step"]), *cells))
     return rows

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.board import VIEWS, board, by_kind, mean_ranks, rank_network, shared
+from benchmarks.board import board, by_kind, mean_ranks, rank_network, shared
 from benchmarks.cli import app
 from benchmarks.compare import compare
 from benchmarks.critical import bars, critical
 from benchmarks.leaderboard import board_table, leaderboard
-from benchmarks.pairs import bit_rows, difference, holm, mcnemar, only
+from benchmarks.pairs import bit_rows, difference, holm, mcnemar, only, proportions
 from benchmarks.records import Record, write
 from benchmarks.tables import sections
+from benchmarks.views import VIEWS
 from msat.errors import UserError
 from tests.making import make_record, many_records, with_bits
 
@@ -45,6 +46,20 @@ def test_a_difference_lies_in_its_interval():
 def rows_of(*records: Record):
     (part,) = sections(records)
     return part, list(part.rows)
+
+
+def test_proportions_by_hand():
+    found = proportions(np.array([60.0, 40.0, 0.0, 0.0]), 100)
+    assert found[0] == pytest.approx([1.0, 0.004678, 0.0, 0.0], abs=1e-6)
+    assert found[2, 3] == 1.0
+
+
+def test_fixed_operations_are_reached_between_checkpoints():
+    record = make_record("a", correct=[1, 4, 7, 8])
+    ann = record.ann.model_copy(update={"macs": 102})  # 100 of them in front of the spikes, so 2 for each of 10 inputs
+    part, rows = rows_of(record.model_copy(update={"ann": ann}))
+    assert part.checkpoints == [1, 2, 4]
+    assert OPERATIONS.standing(rows[0], part).text == "70"  # 20 spikes are sent by step 3
 
 
 def test_methods_that_a_test_cannot_tell_apart_share_a_rank():
