@@ -25,7 +25,7 @@ class NeuronNorm(ThresholdRule):
 @method(
     "Wang et al. 2022, IJCAI",
     reconstruction="thresholds from calibration inputs only (the authors' code also reads test images); a percentile where a neuron was silent;"
-    " a spike counts as an accumulate, as in the paper, though its value differs among the neurons of a channel.",
+    " in strict energy a spike is a multiply-accumulate (an accumulate in the paper), for its value differs among the neurons of a channel.",
 )
 def snm(percentile: float = 99.9) -> Axes:
     """Signed neuron with memory, neuron-wise thresholds."""

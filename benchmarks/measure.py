@@ -20,6 +20,7 @@ from msat.conversion import convert
 from msat.method import Method
 from msat.network import MaxPool, Network, Relu, SpikingNetwork
 from msat.observers import Accuracy, Activity, Diagnostics, SiteDiagnosis, checkpoints
+from msat.operations import carried
 from msat.simulation import simulate, tensor_batches
 
 DIAGNOSED = 64
@@ -140,10 +141,12 @@ def _totals(rows: list[tuple[Run, int]]) -> tuple[dict[str, list[int]], dict[str
         for position, total in run.activity.totals.items():
             if (id(run), position) not in cumulative:
                 cumulative[id(run), position] = total.cumsum(1)
-    for position, stage in enumerate(rows[0][0].network.stages[:-1]):
+    network = rows[0][0].network
+    shapes = network.network.shapes()
+    for position, stage in enumerate(network.stages[:-1]):
         column = torch.stack([cumulative[id(run), position][:, t] for run, t in rows], 1)
         for kinds, values in zip(sums, column[1:], strict=True):
-            kind = stage.population.spike_kind
+            kind = carried(stage.population, len(shapes[position]))
             kinds[kind] = kinds.get(kind, 0) + values
     events, spikes = ({kind: v.round().long().tolist() for kind, v in kinds.items()} for kinds in sums)
     return events, spikes
@@ -165,7 +168,7 @@ def _population(bench: Bench, runs: list[Run], position: int) -> Population:
         name=spiking.stage.name,
         role=_role(bench.network, network, position),
         neurons=_units(network, position, shape),
-        spike_kind=spiking.population.spike_kind,
+        spike_kind=carried(spiking.population, len(shape)),
         **operations._asdict(),
         macs=products[position],
         constant=spiking.stage.constant,

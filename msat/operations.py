@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from msat.network import MaxPool, Network, Stage
+from msat.neurons import Neuron, Population, SpikeKind
 from msat.spellings import Scaling
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -47,6 +48,24 @@ def paths(stage: Stage, sources: list[Tensor]) -> list[Tensor]:
     with torch.enable_grad():
         total = PathCounter(stage.synapses).run(*ones).sum()
         return [gradient[0].round() for gradient in torch.autograd.grad(total, ones)]
+
+
+def carried(population: Population, dims: int) -> SpikeKind:
+    """Return what an event carries across synapses.
+
+    Where a channel's neurons, which share weights, have thresholds of their own, every event needs a multiplication,
+    whatever the neuron sends (methods.md 0.1: graded unless a count times one constant of a layer or channel).
+
+    Args:
+        population: what sends.
+        dims: dimensions of one input's neurons.
+    """
+    neuron = getattr(population, "inner", population)
+    if isinstance(neuron, Neuron):
+        theta = neuron.threshold
+        if any(n > 1 for n in theta.shape[1 + theta.dim() - dims :]):
+            return "graded"
+    return population.spike_kind
 
 
 def macs(network: Network) -> list[int]:

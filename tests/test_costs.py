@@ -21,7 +21,8 @@ from msat.method import Axes, Method
 from msat.network import Relu, SpikingNetwork, Stage
 from msat.neurons import Burst, IntegrateAndFire
 from msat.observers import Activity, Diagnostics
-from msat.operations import fan_out
+from msat.operations import carried, fan_out
+from msat.signed import SignedIntegrateAndFire
 from msat.simulation import Chunk, Observer, simulate, tensor_batches
 from msat.thresholds import Percentile, SquaredError
 from msat.tracing import trace
@@ -115,6 +116,18 @@ def test_differential_neurons_count_their_estimates() -> None:
     for one, other in zip(network.stages, rate.stages, strict=True):
         assert one.population.operations.multiplications > other.population.operations.multiplications
         assert one.population.operations.additions > other.population.operations.additions
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((), "signed"), ((4, 1, 1), "signed"), ((4, 3, 3), "graded")],
+    ids=["layer", "channel", "neuron"],
+)
+def test_an_event_of_a_threshold_of_its_own_needs_a_multiplication(shape: tuple[int, ...], kind: str) -> None:
+    assert carried(SignedIntegrateAndFire(threshold=torch.ones(shape)), 3) == kind
+    assert carried(SignedIntegrateAndFire(threshold=torch.ones(4)), 1) == "signed", (
+        "no neurons share a linear layer's weights"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(registry().methods))
