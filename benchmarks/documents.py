@@ -59,12 +59,14 @@ def replaced(text: str, name: str, body: str, file: Path) -> str:
 def table(results: Path, spec: Spec) -> str:
     """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell.
 
-    Where they also say `over`, it holds the difference to that method.
+    Where they also say `over`, it holds the difference to that method; where they say `energy`, that column of energy.csv.
     """
     rows, columns = spec["rows"], spec["columns"]
     interval = spec.get("interval", False)
 
     def cell(spec: Spec) -> str:
+        if "energy" in spec:
+            return expense(results, spec)
         return contrast(results, spec) if "over" in spec else figure(results, spec, interval)
 
     lines = [[_title(row), *(cell({**row, **column}) for column in columns)] for row in rows]
@@ -107,6 +109,26 @@ def contrast(results: Path, cell: Spec) -> str:
     at = [gap.step for gap in found].index(cell["step"])
     text = span(found[at]).replace("-", "−")
     return f"**{text}**" if corrected(found)[at] < ALPHA else text
+
+
+def expense(results: Path, cell: Spec) -> str:
+    """Return a number of energy.csv for a method on a network, where the cell says `place` (T, settled): mean over seeds.
+
+    Beside the columns of the file there is `neurons`, the share of the neurons in strict energy, percent.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = results / cell["at"]
+    frame = pd.read_csv(place.parent / "energy.csv")
+    found = frame[(frame["model"] == place.name) & (frame["method"] == cell["method"]) & (frame["at"] == cell["place"])]
+    found = found[found["T"] == found["T"].max()]
+    if found.empty or found["step"].isna().any():
+        raise UserError(f"{place} has no energy of {cell['method']} at {cell['place']}; measure it.")
+    if cell["energy"] == "neurons":
+        return f"{100 * float((found['strict_neurons_pj'] / found['strict_pj']).mean()):.0f} %"
+    mean = float(found[cell["energy"]].mean())
+    return f"{mean:.0f}" if cell["energy"] == "step" else md.number(mean)
 
 
 @cache

@@ -34,7 +34,8 @@ def energies(part: Section, cost: energy.Costs) -> list[str]:
         " In both, what lies before the spikes (the first layer; with a recurrent front the whole front), whose input is constant,"
         " is computed once; a first pass (SRP, COS) counts from step 1 on. Products with padding are left out."
         f" AC {cost.accumulate:g} pJ, MAC {cost.multiply_accumulate:g} pJ ({md.escape(cost.source)});"
-        f" an exponential or logarithm of a neuron is taken as {cost.transcendental:g} pJ. Memory and state accesses count in neither."
+        f" an exponential or logarithm of a neuron is taken as {cost.transcendental:g} pJ. The ANN computes every product, those with zeros too. Memory,"
+        " state and event-queue accesses, static energy and the buffers of methods that are not causal count nowhere."
     )
     return ["### Operations and energy", md.table(names, rows), text]
 

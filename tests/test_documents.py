@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.documents import contrast, figure, rendered, replaced
+from benchmarks.documents import contrast, expense, figure, rendered, replaced
 from benchmarks.markdown import NONE
 from benchmarks.records import write
 from msat.errors import UserError
@@ -48,6 +48,26 @@ def test_a_difference_is_that_of_compare_and_bold_where_told_apart(tmp_path: Pat
     assert contrast(tmp_path, cell | {"over": "far"}) == "**+40.0 (+29.5 to +48.9)**"
     assert contrast(tmp_path, {**cell, "method": "far", "over": "msat"}) == "**−40.0 (−48.9 to −29.5)**"
     assert contrast(tmp_path, cell | {"over": "fewer"}) == contrast(tmp_path, cell | {"over": "absent"}) == NONE
+
+
+def test_an_energy_is_the_mean_over_seeds_of_the_longest_run(tmp_path: Path):
+    columns = ["model", "method", "T", "seed", "at", "step", "paper_ratio", "strict_neurons_pj", "strict_pj"]
+    rows = [
+        ["net", "msat", 8, 0, "settled", 8, 9.0, 1.0, 1.0],
+        ["net", "msat", 16, 0, "settled", 12, 0.5, 1.0, 4.0],
+        ["net", "msat", 16, 1, "settled", 14, 0.7, 1.0, 2.0],
+        ["net", "late", 16, 0, "settled", None, None, None, None],
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "energy.csv", index=False)
+    cell = {"at": "net", "method": "msat", "place": "settled"}
+    assert [expense(tmp_path, cell | {"energy": e}) for e in ("step", "paper_ratio", "neurons")] == [
+        "13",
+        "0.600",
+        "38 %",
+    ]
+    for missing in ({"method": "late"}, {"place": "T"}):
+        with pytest.raises(UserError, match="measure it"):
+            expense(tmp_path, cell | missing | {"energy": "step"})
 
 
 def test_a_table_replaces_what_stood_between_its_marks():
