@@ -83,8 +83,9 @@ def doubling(axes: Axes, steps: Sequence[int]) -> None:
 
 
 def colour(index: int) -> dict[str, Any]:
-    """Return colour and dashes of the index-th highlighted curve: both differ."""
-    return {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
+    """Return colour and dashes of the index-th highlighted curve: both differ from the last one's, no pair comes twice in 32."""
+    turn, place = divmod(index, len(PALETTE))
+    return {"color": PALETTE[place], "linestyle": DASHES[(place + turn) % len(DASHES)]}
 
 
 def save(figure: Figure, file: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.costs import energy_frame
 from benchmarks.markdown import escape, number, percent, steps
 from benchmarks.page import page
+from benchmarks.plots import colour
 from benchmarks.published import beside
 from benchmarks.records import PublishedFields, Result, write
 from benchmarks.report import report_all, write_task
@@ -119,3 +120,8 @@ def test_texts():
     assert [steps([4]), steps([4, 8]), steps([4, None]), steps([])] == ["4", "6 (4–8)", "–", "–"]
     assert [number(0), number(12.345), number(12345), number(3.2e-5)] == ["0", "12.3", "12.3 k", "3.20e-05"]
     assert [number(999.6), number(110, 2), number(1e5, 1), number(0.47)] == ["1.00 k", "110", "100 k", "0.470"]
+
+
+def test_no_two_of_many_curves_look_the_same():
+    looks = [tuple(colour(index).values()) for index in range(32)]
+    assert len(set(looks)) == 32
