@@ -11,7 +11,13 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) \
   $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ENGINE),--engine $(ENGINE)) \
   $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(THREADS),--threads $(THREADS)) \
+  $(if $(RESULTS),--results $(RESULTS)) \
   $(foreach file,$(PLUGIN),--plugin $(file))
+
+KNOWN := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS \
+  PYTHON TESTS VENV BIN READY
+UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(v)))))
+$(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $(filter-out VENV BIN READY,$(KNOWN))))
 
 .PHONY: bench report list test check speed paper clean
 .DEFAULT_GOAL := help
@@ -29,7 +35,7 @@ bench: $(READY)
 	@$(BIN)/msat-bench run $(FLAGS)
 
 report: $(READY)
-	@$(BIN)/msat-bench report $(if $(COSTS),--costs $(COSTS))
+	@$(BIN)/msat-bench report $(if $(COSTS),--costs $(COSTS)) $(if $(RESULTS),--results $(RESULTS))
 
 list: $(READY)
 	@$(BIN)/msat-bench list $(foreach file,$(PLUGIN),--plugin $(file))

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plugins import load_file, methods_of, tasks_of
+from benchmarks.plugins import fault, load_file, methods_of, tasks_of
 from msat.backends import Backend, Folded, Step
 from msat.calibration import Calibration
 from msat.conversion import convert
 from msat.errors import UserError
-from msat.method import Method, MethodFactory
+from msat.method import Axes, Method, MethodFactory
 from msat.network import Network, Readout, SpikingNetwork
 from msat.simulation import Chunk, Observer, simulate, tensor_batches
 from msat.task import Data, Task
@@ -29,23 +29,25 @@ def check(file: Path, tell: Callable[[str], None]) -> int:
         UserError: the file raises at import, or defines nothing.
     """
     module = load_file(file)
-    faults = {f"method {factory.name}": method_fault(factory) for factory in methods_of(module)}
-    faults |= {f"task {task.name}": task_fault(task) for task in tasks_of(module)}
+    faults = {f"method {factory.name}": method_fault(factory, file) for factory in methods_of(module)}
+    faults |= {f"task {task.name}": task_fault(task, file) for task in tasks_of(module)}
     if not faults:
         raise UserError(f"{file} defines neither a method (a function under @method) nor a task (a subclass of Task).")
-    for name, fault in faults.items():
-        tell(f"{name}: {fault or 'ok'}")
-    return sum(bool(fault) for fault in faults.values())
+    for name, found in faults.items():
+        tell(f"{name}: {found or 'ok'}")
+    return sum(map(bool, faults.values()))
 
 
-def method_fault(factory: MethodFactory) -> str:
-    """Return what is wrong with a method, or nothing.
+def method_fault(factory: MethodFactory, file: Path | None = None) -> str:
+    """Return what is wrong with a method that a file defines, or nothing.
 
     It must convert a small convolutional network, give finite logits of the right shape, and give the same ones whatever
     the batch size and however time is cut.
     """
     try:
         method = factory()
+        if not isinstance(method.axes, Axes):
+            return f"it gives {type(method.axes).__name__}; return Axes(...)."
         network = tiny_network()
         spiking = convert(method, Calibration(network, inputs(64, seed=1), STEPS))
         whole = logits(spiking, Folded(), INPUTS)
@@ -54,8 +56,10 @@ def method_fault(factory: MethodFactory) -> str:
         if not whole.isfinite().all():
             return "logits must be finite; look for a division by a threshold or a count of zero."
         return _agreement(method, spiking, whole)
+    except UserError as error:
+        return str(error)
     except Exception as error:  # foreign code may raise anything; that is what is looked for here
-        return f"{type(error).__name__}: {error}"
+        return fault(error, file)
 
 
 def _agreement(method: Method, spiking: SpikingNetwork, whole: Tensor) -> str:
@@ -75,7 +79,7 @@ def _agreement(method: Method, spiking: SpikingNetwork, whole: Tensor) -> str:
     return ""
 
 
-def task_fault(task: Task) -> str:
+def task_fault(task: Task, file: Path | None = None) -> str:
     """Return what is wrong with a task's sample, or nothing."""
     try:
         data = task.load("sample", None)
@@ -88,12 +92,18 @@ def task_fault(task: Task) -> str:
             if found != (2, len(data.classes)):
                 return f"network '{name}' must give logits {(2, len(data.classes))}, got {tuple(found)}."
         return _labels(data)
+    except UserError as error:
+        return str(error)
     except Exception as error:  # foreign code may raise anything; that is what is looked for here
-        return f"{type(error).__name__}: {error}"
+        return fault(error, file)
 
 
 def _labels(data: Data) -> str:
     for name, split in (("train", data.train), ("test", data.test)):
+        if split.labels.dtype != torch.int64 or split.labels.dim() != 1:
+            return (
+                f"labels of the {name} split must be int64 [N], got {split.labels.dtype} {tuple(split.labels.shape)}."
+            )
         if len(split.labels) != len(split):
             return f"the {name} split must have a label for each example, got {len(split.labels)} for {len(split)}."
         if split.labels.min() < 0 or split.labels.max() >= len(data.classes):

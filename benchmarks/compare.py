@@ -13,7 +13,7 @@ from benchmarks.history import records_at
 from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, Result, read_record, read_records
 from benchmarks.statistics import decimals, needed, settled
-from benchmarks.tables import ENERGY_EPSILON
+from benchmarks.tables import ENERGY_EPSILON, labels
 from msat import energy
 from msat.errors import UserError, unknown_name
 
@@ -70,8 +70,8 @@ def compare(
     pairs, single = (_cells if a.many else _networks)(a.records, b.records)
     if not pairs:
         raise UserError(
-            f"'{first}' and '{second}' share no network with the same weights and test inputs; run both with the same"
-            " LIMIT."
+            f"'{first}' and '{second}' share no network with the same weights, test inputs and calibration inputs; run both with"
+            " the same LIMIT, EPOCHS, CALIBRATION and base seed."
         )
     if len(pairs) == 1 and not a.many:
         return "\n\n".join(blocks(*pairs[0]))
@@ -95,15 +95,24 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
         if record is None or record.result is None:
             raise UserError(f"{path} is not a done record of this version; run its cell with `msat-bench run`.")
         return Side([record], many=False)
-    known = _done(read_records(results)[0], wanted)
-    labels = sorted({_label(record) for record in known})
-    if text in labels:
-        return Side([record for record in known if _label(record) == text], many=False)
+    done = _done(read_records(results)[0], lambda _: True)
+    known = _done(done, wanted)
+    called = labels(known)
+    method, _, parameters = text.partition(":")
+    spelled = " ".join([method, *sorted(filter(None, parameters.split(";")))])  # as METHODS= has it
+    for name in (text, spelled):
+        if name in called.values():
+            return Side([record for record in known if called[id(record)] == name], many=False)
     if path.is_dir():
         return Side(_done(read_records(path)[0], wanted), many=True)
     committed = records_at(text, results)
     if committed is None:
-        raise unknown_name("method with a done record, folder or commit", text, labels)
+        if not known:
+            there = sorted({f"{r.cell.task} {r.cell.model} ({r.cell.profile})" for r in done}) or ["nothing"]
+            raise UserError(
+                f"{results} has no done record of the task, model and profile asked for; it has {', '.join(there)}."
+            )
+        raise unknown_name("method with a done record, folder or commit", text, sorted(set(called.values())))
     return Side(_done(committed, wanted), many=True)
 
 

@@ -85,13 +85,14 @@ def _curves(left: Axes, right: Axes, row: Row, **look: Any) -> None:
 
 def _events_axis(axes: Axes, part: Section) -> None:
     """Show the decades of events that matter, and the ANN's multiply-accumulates where they are near."""
+    axes.set_xlabel("synaptic events of one inference")
+    ends = [end for row in part.rows if row.results if (end := curve(row)[2][-1]) > 0]
+    if not ends:  # nothing ever spiked
+        return
+    most = max(ends)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: number(value, 1))
-    axes.set_xlabel("synaptic events of one inference")
-    most = max(curve(row)[2][-1] for row in part.rows if row.results)
-    if not most > 0:  # nothing ever spiked
-        return
     macs = part.first.ann.macs
     near = macs < 10 * most
     axes.set_xlim(most / 10**EVENT_DECADES, max(most, macs if near else 0) * 1.3)

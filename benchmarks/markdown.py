@@ -47,6 +47,8 @@ def steps(found: Sequence[int | None]) -> str:
 
 def number(value: float, digits: int = 3) -> str:
     """Return a number rounded to some significant digits, with k, M, G or T behind it, and an exponent only if it is tiny."""
+    if not math.isfinite(value):
+        return NONE
     if value == 0:
         return "0"
     if abs(value) < 1e-3:

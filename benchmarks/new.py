@@ -1,5 +1,6 @@
 """Writes a plugin file to start from."""
 
+import keyword
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ def write_template(kind: str, name: str, folder: Path) -> Path:
     """
     if kind not in KINDS:
         raise unknown_name("kind of plugin", kind, KINDS)
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise UserError(f"'{name}' is no plugin name; use lower-case letters, digits and dashes, e.g. my-{kind}.")
     words = name.split("-")
     file = folder / f"{'_'.join(words)}.py"

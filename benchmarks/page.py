@@ -22,8 +22,6 @@ from benchmarks.tables import (
     sites,
 )
 from msat import energy
-from msat.balancing import INPUTS as BALANCING
-from msat.walk import INPUTS as WALKED
 
 Plots = Mapping[str, str]
 """File names of a network's plots by kind."""
@@ -96,8 +94,8 @@ def header(part: Section) -> str:
         f"- ANN: {md.percent([ann.correct], inputs.tested)} % right, {md.number(ann.macs)} multiply-accumulates"
         f" (products with padding left out), weights {ann.weights} ({origin})",
         f"- Test inputs: {inputs.tested:,} of {data.test_size:,} ({inputs.selection})",
-        f"- Calibration: {inputs.calibration} {inputs.calibration_rule}; threshold balancing takes the first {BALANCING} of them,"
-        f" the calibration of biases, potentials and weights as many as fit in memory over T steps, {WALKED} at most",
+        f"- Calibration: {inputs.calibration} {inputs.calibration_rule}; rules that simulate the spiking network layer by layer"
+        " take the first of them (balancing, calibration of biases, potentials and weights: see Methods)",
         f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
         f"- Code: {_commits(records)}",
     ]

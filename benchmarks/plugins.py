@@ -77,6 +77,11 @@ def methods_of(module: ModuleType) -> Iterator[MethodFactory]:
     """Yield every method that a module defines."""
     for value in vars(module).values():
         if isinstance(value, MethodFactory) and value.build.__module__ == module.__name__:
+            for name, default in value.defaults.items():
+                if default is inspect.Parameter.empty:
+                    raise UserError(
+                        f"parameter '{name}' of method '{value.name}' in {module.__file__} has no default; give it one."
+                    )
             yield value
 
 
@@ -113,12 +118,15 @@ def _guarded(where: Path, load: Callable[[], T]) -> T:
     except SyntaxError as error:
         raise UserError(f"plugin {where}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve() == where.resolve()]
-        line = (own or frames)[-1].lineno
-        raise UserError(f"plugin {where}, line {line}: {type(error).__name__}: {first_line(error)}.") from error
+        raise UserError(f"plugin {where}: {fault(error, where)}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's first line without its full stop."""
-    return (str(error).splitlines() or [""])[0].rstrip(".")
+def fault(error: BaseException, where: Path | None) -> str:
+    """Return what foreign code raised in one sentence, with the line: its own last one in a file, or else the very last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if where and Path(frame.filename).resolve() == where.resolve()]
+    text = (str(error).splitlines() or [""])[0].rstrip(".")
+    if not frames:
+        return f"{type(error).__name__}: {text}."
+    last = (own or frames)[-1]
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})."

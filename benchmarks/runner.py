@@ -5,6 +5,7 @@ import platform
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from benchmarks.bench import CALIBRATION_RULE, Bench, open_bench, recipe_fields
 from benchmarks.cells import Cell, Setting, digest
 from benchmarks.measure import DIAGNOSED, Stopwatch, measure
 from benchmarks.memory import peak_memory
-from benchmarks.plugins import first_line
+from benchmarks.plugins import fault
 from benchmarks.records import (
     SCHEMA,
     AnnFields,
@@ -36,7 +37,7 @@ from benchmarks.records import (
 from benchmarks.widening import joined, same_conversion
 from msat.backends import choose
 from msat.errors import Skip, UserError
-from msat.method import Method, MethodFactory
+from msat.method import Axes, Method, MethodFactory
 from msat.training import Report
 
 
@@ -73,9 +74,13 @@ def run_cell(cell: Cell, report: Report | None = None, stored: Record | None = N
 
 
 def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) -> Outcome:
-    method = None
+    method, source = None, None
     try:
-        method = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
+        built = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
+        source = Path(built.source_file)
+        if not isinstance(built.axes, Axes):
+            raise UserError(f"method '{cell.method}' in {source} gives {type(built.axes).__name__}; return Axes(...).")
+        method = built
         result, earlier = _counted(cell, bench, method, stored, watch)
         return Outcome("done", method=method, result=result, earlier=earlier)
     except Skip as skip:
@@ -84,7 +89,7 @@ def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) 
         return Outcome("failed", str(error), method=method)
     except Exception as error:
         # A method is foreign code and may raise anything; its fault must not end the other cells.
-        return Outcome("failed", f"{type(error).__name__}: {first_line(error)}.", traceback.format_exc(), method)
+        return Outcome("failed", fault(error, source), traceback.format_exc(), method)
 
 
 def _counted(

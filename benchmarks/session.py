@@ -1,8 +1,11 @@
 """One call of `msat-bench run`: check what was asked for, run the grid of cells, rebuild the tables, say how it ended."""
 
+import inspect
 import os
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import typer
@@ -10,6 +13,7 @@ import typer
 from benchmarks.cells import Cell, Options, Setting, grid, settings, task_folder
 from benchmarks.display import Display
 from benchmarks.page import summary
+from benchmarks.plugins import fault
 from benchmarks.records import Record, read_records
 from benchmarks.report import report_tasks
 from benchmarks.runner import run_setting
@@ -94,6 +98,14 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
     except UserError as error:
         tally.mistakes += 1
         tally.failed.append(f"{setting.task} {setting.model}: {error}")
+        display.drop(len(cells))
+    except (
+        Exception
+    ) as error:  # a task is foreign code and may raise anything; its fault must not end the other networks
+        tally.crashes += 1
+        where = inspect.getsourcefile(type(setting.resolve()[0]))
+        tally.failed.append(f"{setting.task} {setting.model}: {fault(error, Path(where) if where else None)}")
+        typer.echo(traceback.format_exc(), err=True)
         display.drop(len(cells))
 
 

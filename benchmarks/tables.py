@@ -89,10 +89,11 @@ class Section:
 def sections(records: Sequence[Record]) -> list[Section]:
     """Group the records of one task and profile; rows are ordered by settled latency, then accuracy at T, then name."""
     groups: dict[tuple[Any, ...], dict[tuple[str, int], list[Record]]] = {}
+    known = labels(records)
     for record in records:
         inputs = record.inputs
         key = (record.cell.model, record.data.fingerprint, record.ann.weights, inputs.tested, inputs.calibration_asked)
-        row = (label(record.cell.method, record.cell.overrides), record.cell.steps)
+        row = (known[id(record)], record.cell.steps)
         groups.setdefault(key, {}).setdefault(row, []).append(record)
     return [
         Section(
@@ -102,6 +103,26 @@ def sections(records: Sequence[Record]) -> list[Section]:
         )
         for key, rows in sorted(groups.items())
     ]
+
+
+def labels(records: Sequence[Record]) -> dict[int, str]:
+    """Return what each record's method is called, by the record's id in memory.
+
+    That is its name with the parameters that were asked for, and where a default has changed between two records, which
+    are then two methods, also with that parameter.
+    """
+    values: dict[str, dict[str, set[str]]] = {}
+    for record in records:
+        of_label = values.setdefault(label(record.cell.method, record.cell.overrides), {})
+        for name, value in record.cell.parameters.items():
+            of_label.setdefault(name, set()).add(repr(value))
+    found = {}
+    for record in records:
+        cell = record.cell
+        of_label = values[label(cell.method, cell.overrides)]
+        changed = {name: value for name, value in cell.parameters.items() if len(of_label[name]) > 1}
+        found[id(record)] = label(cell.method, {**changed, **cell.overrides})
+    return found
 
 
 def _row(name: str, steps: int, records: list[Record]) -> Row:

@@ -26,6 +26,7 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     network = calibration.network
     thresholds = dict(zip(network.sites, axes.threshold.fit(calibration), strict=True))
     biases = _bias_pass(network) if axes.coding == "differential" else []
+    shapes = network.shapes()
     stages: list[SpikingStage] = []
     for position, stage in enumerate(network.stages):
         population: Population
@@ -36,7 +37,10 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
                     f"site '{stage.name}' is a ReLU6, whose cap differential coding cannot hold (its estimates add up over the"
                     " steps); choose a rate-coded method."
                 )
-            theta = within(thresholds[position], stage.rule.cap, axes.neuron)
+            rule = type(axes.threshold).__name__
+            theta = within(
+                usable(thresholds[position], stage.name, rule, shapes[position]), stage.rule.cap, axes.neuron
+            )
             population = axes.neuron.adapt(calibration).bind(theta, axes.initial.potential(theta))
             offset = theta / (2 * calibration.steps) if axes.shift else None
         elif isinstance(stage.rule, MaxPool):
@@ -51,6 +55,36 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     for correction in axes.corrections:
         spiking = correction.apply(spiking, calibration)
     return spiking if biases else _with_kinds(spiking)
+
+
+def usable(theta: Tensor, site: str, rule: str, shape: tuple[int, ...]) -> Tensor:
+    """Return a threshold that neurons can have.
+
+    Args:
+        theta: what the threshold rule gives.
+        site: name of the site.
+        rule: name of the threshold rule.
+        shape: one input's neurons.
+
+    Raises:
+        UserError: it is no tensor, not positive and finite, or has no value for each of the neurons.
+    """
+    if not isinstance(theta, Tensor):
+        raise UserError(f"{rule} gives {type(theta).__name__} for site '{site}'; return a tensor of thresholds.")
+    bad = theta[~((theta > 0) & theta.isfinite())]
+    if len(bad):
+        raise UserError(
+            f"{rule} gives site '{site}' a threshold of {bad[0].item():g}; thresholds must be positive and finite."
+        )
+    fits = theta.dim() <= len(shape) + 1 and all(
+        n in {1, wanted} for n, wanted in zip(reversed(theta.shape), (*reversed(shape), 1), strict=False)
+    )
+    if not fits:
+        raise UserError(
+            f"{rule} gives site '{site}' thresholds of the shape {tuple(theta.shape)}, its neurons have {shape}; return [] for"
+            f" the layer, {(shape[0], *[1] * (len(shape) - 1))} for channels or {shape} for neurons."
+        )
+    return theta
 
 
 def within(theta: Tensor, cap: float | None, neuron: Neuron) -> Tensor:

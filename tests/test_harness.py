@@ -270,7 +270,7 @@ def test_a_damaged_checkpoint_is_named(call: Call, tmp_path: Path):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("import msat\n1 / 0\n", "bad.py, line 2: ZeroDivisionError: division by zero."),
+        ("import msat\n1 / 0\n", "bad.py: ZeroDivisionError: division by zero (bad.py, line 2)."),
         ("def f(:\n", "bad.py, line 1: "),
         (PLUGIN.read_text().replace('"clouds"', '"digits"'), "task 'digits' is defined twice"),
     ],

@@ -1,0 +1,203 @@
+"""Faults of plugins and of settings: each ends as a status or in one sentence that says what, where and what to do."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from benchmarks.bench import open_bench
+from benchmarks.cli import app
+from benchmarks.records import read_records
+from benchmarks.tables import labels
+from msat.conversion import usable
+from msat.errors import UserError
+from tests.making import make_record
+
+TINY = Path(__file__).with_name("tiny.py")
+FAULTY = """
+from dataclasses import dataclass
+import torch
+from msat.method import Axes, Correction, method
+from msat.neurons import Emission, IntegrateAndFire
+from msat.thresholds import ThresholdRule
+
+
+@dataclass(frozen=True)
+class Given(ThresholdRule):
+    value: float
+
+    def threshold(self, site, steps):
+        return torch.tensor(self.value)
+
+
+@dataclass(frozen=True)
+class Wide(ThresholdRule):
+    def threshold(self, site, steps):
+        return torch.ones(5)
+
+
+@dataclass(frozen=True, eq=False)
+class Nothing(IntegrateAndFire):
+    def step(self, current, state):
+        return Emission(current * float("nan")), state
+
+
+@dataclass(frozen=True, eq=False)
+class Broken(IntegrateAndFire):
+    def step(self, current, state):
+        return self.absent
+
+
+class Forgetful(Correction):
+    def apply(self, network, calibration):
+        pass
+
+
+@method("here")
+def zero() -> Axes:
+    return Axes(threshold=Given(0.0))
+
+
+@method("here")
+def endless() -> Axes:
+    return Axes(threshold=Given(float("inf")))
+
+
+@method("here")
+def wide() -> Axes:
+    return Axes(threshold=Wide())
+
+
+@method("here")
+def nothing() -> Axes:
+    return Axes(neuron=Nothing())
+
+
+@method("here")
+def broken() -> Axes:
+    return Axes(neuron=Broken())
+
+
+@method("here")
+def no_axes() -> Axes:
+    pass
+"""
+
+STORMS = """
+from msat_plugin_tiny import Clouds
+
+
+class Storms(Clouds):
+    name = "storms"
+
+    def prepare(self, x):
+        raise IndexError("no lightning")
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder; return a file of faulty methods."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MSAT_DATA", raising=False)
+    open_bench.cache_clear()
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY)
+    return file
+
+
+def run(file: Path, *arguments: str):
+    plugins = ("--plugin", str(TINY), "--plugin", str(file))
+    return CliRunner().invoke(
+        app, ["run", "--task", "clouds", "--model", "mlp", "--threads", "1", *plugins, *arguments]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("zero", 2, "Given gives site '1' a threshold of 0; thresholds must be positive and finite."),
+        ("endless", 2, "Given gives site '1' a threshold of inf; thresholds must be positive and finite."),
+        (
+            "wide",
+            2,
+            "Wide gives site '1' thresholds of the shape (5,), its neurons have (16,); return [] for the layer",
+        ),
+        ("nothing", 2, "the neurons of site '1' send values that are not finite"),
+        ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 32)."),
+        ("no-axes", 2, "gives NoneType; return Axes(...)."),
+    ],
+)
+def test_a_faulty_method_is_a_status_and_the_others_run(faulty: Path, name: str, code: int, said: str):
+    done = run(faulty, "--methods", f"{name},maximum", "--steps", "4")
+    assert done.exit_code == code, done.output
+    assert said in done.stderr
+    found = {record.cell.method: record.status for record in read_records(Path("results"))[0]}
+    assert found == {name: "failed", "maximum": "done"}
+
+
+def test_a_parameter_without_a_default_is_named(faulty: Path):
+    faulty.write_text(FAULTY.replace("def zero()", "def zero(size)"))
+    done = run(faulty)
+    assert done.exit_code == 2
+    assert "parameter 'size' of method 'zero' in" in done.stderr
+
+
+def test_a_task_that_breaks_does_not_end_the_run(faulty: Path):
+    faulty.write_text(STORMS)
+    plugins = ("--plugin", str(TINY), "--plugin", str(faulty))
+    done = CliRunner().invoke(
+        app, ["run", "--task", "storms,clouds", "--methods", "maximum", "--threads", "1", *plugins]
+    )
+    assert done.exit_code == 1
+    assert "IndexError: no lightning (faulty.py, line " in done.stderr
+    assert [record.cell.task for record in read_records(Path("results"))[0]] == ["clouds"]
+
+
+def test_a_network_in_which_nothing_spikes_has_a_page(faulty: Path):
+    done = run(faulty, "--methods", "maximum", "--steps", "1")
+    assert done.exit_code == 0, done.output
+    assert Path("results/sample/clouds/README.md").exists()
+
+
+@pytest.mark.parametrize("shape", [(), (4, 1, 1), (4, 3, 3), (1, 4, 3, 3)])
+def test_thresholds_fit_a_layer_channels_or_neurons(shape: tuple[int, ...]):
+    theta = torch.ones(shape)
+    assert usable(theta, "1", "Rule", (4, 3, 3)) is theta
+
+
+@pytest.mark.parametrize(
+    "theta", [torch.ones(4, 1), torch.ones(2, 4, 3, 3), -torch.ones(()), torch.tensor(float("nan"))]
+)
+def test_other_thresholds_do_not(theta: Tensor):
+    with pytest.raises(UserError, match="Rule gives site '1'"):
+        usable(theta, "1", "Rule", (4, 3, 3))
+
+
+def test_a_changed_default_makes_another_method():
+    old, new = make_record(), make_record(seed=1)
+    new = new.model_copy(update={"cell": new.cell.model_copy(update={"parameters": {"k": 2}})})
+    assert list(labels([old, new]).values()) == ["msat k=1", "msat k=2"]
+    assert list(labels([old, make_record(seed=1)]).values()) == ["msat", "msat"]
+
+
+def test_make_refuses_a_setting_that_it_does_not_know():
+    alone = {"PATH": os.environ["PATH"]}  # not a part of `make test`
+    command = ["make", "--dry-run", "bench", "LIMITS=10"]
+    said = subprocess.run(command, cwd=TINY.parents[1], env=alone, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert "LIMITS is not a setting of this Makefile" in said.stderr
+
+
+def test_compare_takes_the_spelling_of_methods_and_says_what_there_is(faulty: Path):
+    run(faulty, "--methods", "maximum,kappa:fraction=0.3", "--steps", "4")
+    asked = ["compare", "kappa:fraction=0.3", "maximum"]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    wrong = CliRunner().invoke(app, [*asked, "--task", "cloud"])
+    assert wrong.exit_code == 2
+    assert "it has clouds mlp (sample)." in wrong.stderr
