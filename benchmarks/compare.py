@@ -217,9 +217,10 @@ def blocks(a: Record, b: Record) -> list[str]:
     title = f"{_where(a)}, {total:,} test inputs, {ann}\nA: {_name(a)}\nB: {_name(b)}"
     found = gaps(a, b)
     table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(found, corrected(found), strict=True)])
-    return [title, table, _totals(a, b)]
+    return [title, f"{table}\n{RULE}", _totals(a, b)]
 
 
+RULE = "better: told apart at 5 % with p corrected for the rows (Holm); intervals are of one row each, not corrected."
 HEADS = ("T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNemar p (Holm)", "better")
 
 
