@@ -16,7 +16,7 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
 
 KNOWN := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS \
   PYTHON TESTS VENV BIN READY
-UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(v)))))
+UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
 $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $(filter-out VENV BIN READY,$(KNOWN))))
 
 .PHONY: bench report list test check speed paper clean

@@ -70,8 +70,8 @@ def compare(
     pairs, single = (_cells if a.many else _networks)(a.records, b.records)
     if not pairs:
         raise UserError(
-            f"'{first}' and '{second}' share no network with the same weights, test inputs and calibration inputs; run both with"
-            " the same LIMIT, EPOCHS, CALIBRATION and base seed."
+            f"'{first}' and '{second}' share no network with the same weights and test inputs; run both with the same LIMIT and"
+            " EPOCHS."
         )
     if len(pairs) == 1 and not a.many:
         return "\n\n".join(blocks(*pairs[0]))

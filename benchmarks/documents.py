@@ -124,7 +124,9 @@ def expense(results: Path, cell: Spec) -> str:
     found = frame[(frame["model"] == place.name) & (frame["method"] == cell["method"]) & (frame["at"] == cell["place"])]
     found = found[found["T"] == found["T"].max()]
     if found.empty or found["step"].isna().any():
-        raise UserError(f"{place} has no energy of {cell['method']} at {cell['place']}; measure it.")
+        raise UserError(
+            f'{place} has no energy of {cell["method"]} at {cell["place"]}; measure it, or take place = "T".'
+        )
     if cell["energy"] == "neurons":
         return f"{100 * float((found['strict_neurons_pj'] / found['strict_pj']).mean()):.0f} %"
     mean = float(found[cell["energy"]].mean())

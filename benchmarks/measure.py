@@ -17,7 +17,6 @@ from benchmarks.traces import follow
 from msat.backends import choose
 from msat.calibration import Calibration
 from msat.conversion import convert
-from msat.errors import UserError
 from msat.method import Method
 from msat.network import MaxPool, Network, Relu, SpikingNetwork
 from msat.observers import Accuracy, Activity, Diagnostics, SiteDiagnosis, checkpoints
@@ -177,7 +176,7 @@ def _population(bench: Bench, runs: list[Run], position: int) -> Population:
         synaptic_events=joined("synaptic_events"),
         synaptic_spikes=joined("synaptic_spikes"),
         threshold=_threshold(spiking.population),
-        diagnosis=_diagnosis([run.diagnostics.sites.get(position) for run in runs], spiking.stage.name),
+        diagnosis=_diagnosis([run.diagnostics.sites.get(position) for run in runs]),
     )
 
 
@@ -205,12 +204,8 @@ def _threshold(population: Any) -> tuple[float, float, float] | None:
     return float(theta.min()), float(theta.mean()), float(theta.max())
 
 
-def _diagnosis(sites: list[SiteDiagnosis | None], name: str) -> Diagnosis | None:
-    """Join the counts of runs for different T; the clean network, and so the plain counts, are the same in all.
-
-    Raises:
-        UserError: the site sent what is no number, so that nothing behind it is a measurement.
-    """
+def _diagnosis(sites: list[SiteDiagnosis | None]) -> Diagnosis | None:
+    """Join the counts of runs for different T; the clean network, and so the plain counts, are the same in all."""
     found: list[Mapping[str, Any]] = [asdict(site) for site in sites if site]
     if not found:
         return None
@@ -218,8 +213,4 @@ def _diagnosis(sites: list[SiteDiagnosis | None], name: str) -> Diagnosis | None
         name: [entry for row in found for entry in row[name]] if isinstance(value, list) else value
         for name, value in found[0].items()
     }
-    if not all(map(math.isfinite, joined["squared_error"])):
-        raise UserError(
-            f"the neurons of site '{name}' send values that are not finite; look for a division by zero in their step."
-        )
     return Diagnosis.model_validate(joined)

@@ -20,7 +20,9 @@ def write_template(kind: str, name: str, folder: Path) -> Path:
     """
     if kind not in KINDS:
         raise unknown_name("kind of plugin", kind, KINDS)
-    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UserError(f"'{name}' is a word of Python's own; choose another name, e.g. my-{name}.")
+    if not NAME.fullmatch(name):
         raise UserError(f"'{name}' is no plugin name; use lower-case letters, digits and dashes, e.g. my-{kind}.")
     words = name.split("-")
     file = folder / f"{'_'.join(words)}.py"

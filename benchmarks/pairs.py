@@ -35,14 +35,16 @@ def mcnemar(first: Numbers, second: Numbers) -> Numbers:
 
 
 def proportions(right: Numbers, total: int) -> Numbers:
-    """Return two-sided p-values [n, n] that two of n numbers of right answers out of `total` differ (pooled z-test).
+    """Return two-sided p-values [n, n] that two of n numbers of right answers out of `total` differ.
 
-    It does not know that the inputs are the same, and so tells fewer pairs apart than McNemar's test.
+    A pooled z-test with Yates's correction for continuity. It does not know that the inputs are the same, and so usually
+    tells fewer pairs apart than McNemar's test.
     """
     share = right / total
     both = (share[:, None] + share) / 2
     noise = np.sqrt(2 * both * (1 - both) / total)
-    z = np.abs(share[:, None] - share) / np.where(noise > 0, noise, 1.0)
+    apart = np.maximum(np.abs(share[:, None] - share) - 1 / total, 0.0)
+    z = apart / np.where(noise > 0, noise, 1.0)
     found: Numbers = 2 * ndtr(-z)
     return found
 

@@ -145,7 +145,9 @@ class Population(Part):
     spike_kind: str = Field(description="What its spikes carry.")
     additions: int = Field(description="Additions of one unit in one step.")
     multiplications: int = Field(description="Multiplications of one unit in one step.")
-    transcendentals: int = Field(description="Exponentials, logarithms and divisions of one unit in one step.")
+    transcendentals: int = Field(
+        description="Exponentials, logarithms and divisions by what is not constant, of one unit in one step."
+    )
     macs: int = Field(description="Multiply-accumulates of the ANN's synapses that feed it, for one input.")
     constant: bool = Field(description="True: no spike reaches it, so its synapses run once for an input.")
     spikes: list[int] = Field(description="Spikes sent.")

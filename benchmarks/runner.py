@@ -76,8 +76,9 @@ def run_cell(cell: Cell, report: Report | None = None, stored: Record | None = N
 def _outcome(cell: Cell, bench: Bench, stored: Record | None, watch: Stopwatch) -> Outcome:
     method, source = None, None
     try:
-        built = cell.setting.options.registry.method(cell.method)(**dict(cell.overrides))
-        source = Path(built.source_file)
+        factory = cell.setting.options.registry.method(cell.method)
+        source = Path(inspect.getsourcefile(factory.build) or "")
+        built = factory(**dict(cell.overrides))
         if not isinstance(built.axes, Axes):
             raise UserError(f"method '{cell.method}' in {source} gives {type(built.axes).__name__}; return Axes(...).")
         method = built

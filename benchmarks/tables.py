@@ -1,6 +1,6 @@
 """The numbers of the tables, from records alone: plain frames, one row per method, and long frames for CSV files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -111,18 +111,22 @@ def labels(records: Sequence[Record]) -> dict[int, str]:
     That is its name with the parameters that were asked for, and where a default has changed between two records, which
     are then two methods, also with that parameter.
     """
-    values: dict[str, dict[str, set[str]]] = {}
+    alike: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        of_label = values.setdefault(label(record.cell.method, record.cell.overrides), {})
-        for name, value in record.cell.parameters.items():
-            of_label.setdefault(name, set()).add(repr(value))
+        alike.setdefault(label(record.cell.method, record.cell.overrides), []).append(record.cell.parameters)
+    changed = {name: _different(parameters) for name, parameters in alike.items()}
     found = {}
     for record in records:
         cell = record.cell
-        of_label = values[label(cell.method, cell.overrides)]
-        changed = {name: value for name, value in cell.parameters.items() if len(of_label[name]) > 1}
-        found[id(record)] = label(cell.method, {**changed, **cell.overrides})
+        new = {name: cell.parameters.get(name) for name in changed[label(cell.method, cell.overrides)]}
+        found[id(record)] = label(cell.method, {**new, **cell.overrides})
     return found
+
+
+def _different(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names whose value is not the same in all; one that is missing somewhere differs."""
+    names = dict.fromkeys(name for values in parameters for name in values)
+    return [name for name in names if len({repr(values.get(name, ...)) for values in parameters}) > 1]
 
 
 def _row(name: str, steps: int, records: list[Record]) -> Row:

@@ -165,7 +165,7 @@ def _bits_at(row: Row, step: int) -> str:
     return result.bits[next((k for k, t in enumerate(result.checkpoints) if t >= step), -1)]
 
 
-SAME = "methods that a McNemar test on the same inputs (exact, Holm-corrected over all pairs of a network, 5 %) does not tell apart from the leader of their group share its mean rank"  # fmt: skip
+SAME = "methods that a test on the same inputs (exact McNemar, where a view names no other; Holm-corrected over all pairs of a network, 5 %) does not tell apart from the leader of their group share its mean rank"  # fmt: skip
 VIEWS = (
     View(
         "latency", "Settled latency",
@@ -182,7 +182,7 @@ VIEWS = (
         "operations", "Accuracy at fixed operations",
         f"Accuracy, percent, at the last step (of methods converted for each T: the last such T) up to which a method sends at most"
         f" {EVENTS_PER_MAC:g} synaptic spike for each multiply-accumulate of the ANN behind the layers that spikes do not reach. A graded"
-        " spike counts as one, work inside neurons as nothing (see energy). Pairs are tested by their shares of right answers (z-test).",
+        " spike counts as one, work inside neurons as nothing (see energy). Pairs are tested by their shares of right answers (z-test with Yates's correction).",
         accuracy_standing(operations_place, enough_operations), share_tests(operations_place),
     ),
 )  # fmt: skip

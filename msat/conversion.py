@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
 from msat.errors import UserError
-from msat.method import Method
+from msat.method import Correction, Method
 from msat.network import MaxPool, Network, Relu, SpikingNetwork, SpikingStage
 from msat.neurons import Neuron, Population, SumReadout
 from msat.pooling import SpikingPool, behind
@@ -24,7 +24,12 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
     axes = method.axes
     calibration = replace(calibration, network=axes.pool.arrange(calibration.network))
     network = calibration.network
-    thresholds = dict(zip(network.sites, axes.threshold.fit(calibration), strict=True))
+    fitted = axes.threshold.fit(calibration)
+    if len(fitted) != len(network.sites):
+        raise UserError(
+            f"{type(axes.threshold).__name__} gives {len(fitted)} thresholds for {len(network.sites)} sites; return one for each."
+        )
+    thresholds = dict(zip(network.sites, fitted, strict=True))
     biases = _bias_pass(network) if axes.coding == "differential" else []
     shapes = network.shapes()
     stages: list[SpikingStage] = []
@@ -53,17 +58,33 @@ def convert(method: Method, calibration: Calibration) -> SpikingNetwork:
         stages.append(SpikingStage(stage, population, offset))
     spiking = SpikingNetwork(network, tuple(stages), axes.coding == "differential", axes.warm_up)
     for correction in axes.corrections:
-        spiking = correction.apply(spiking, calibration)
+        spiking = mended(correction, spiking, calibration)
     return spiking if biases else _with_kinds(spiking)
+
+
+def mended(correction: Correction, network: SpikingNetwork, calibration: Calibration) -> SpikingNetwork:
+    """Return a network after a correction.
+
+    Raises:
+        UserError: the correction gives no network, or a threshold that neurons cannot have.
+    """
+    better = correction.apply(network, calibration)
+    name = type(correction).__name__
+    if not isinstance(better, SpikingNetwork):
+        raise UserError(f"{name} gives {type(better).__name__}; return the corrected network.")
+    for stage, shape in zip(better.stages, better.network.shapes(), strict=True):
+        if isinstance(stage.population, Neuron):
+            usable(stage.population.threshold, stage.stage.name, name, shape)
+    return better
 
 
 def usable(theta: Tensor, site: str, rule: str, shape: tuple[int, ...]) -> Tensor:
     """Return a threshold that neurons can have.
 
     Args:
-        theta: what the threshold rule gives.
+        theta: what a threshold rule or a correction gives.
         site: name of the site.
-        rule: name of the threshold rule.
+        rule: name of the rule.
         shape: one input's neurons.
 
     Raises:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msat.errors import UserError
 from msat.network import Network, Readout, Relu
 from msat.simulation import Chunk, Observer
 
@@ -35,7 +36,12 @@ class Accuracy(Observer):
     def see(self, chunk: Chunk) -> None:
         if not isinstance(chunk.stage.stage.rule, Readout):
             return
-        predictions = chunk.traffic.output().argmax(-1).cpu()
+        logits = chunk.traffic.output()
+        if not logits.isfinite().all():
+            raise UserError(
+                "the network's logits are not finite; look for a division by zero in a step of the neurons or of the readout."
+            )
+        predictions = logits.argmax(-1).cpu()
         samples = chunk.samples.cpu()
         right = predictions == self.labels[samples]
         steps = slice(chunk.first, chunk.first + len(predictions))

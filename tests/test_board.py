@@ -50,7 +50,7 @@ def rows_of(*records: Record):
 
 def test_proportions_by_hand():
     found = proportions(np.array([60.0, 40.0, 0.0, 0.0]), 100)
-    assert found[0] == pytest.approx([1.0, 0.004678, 0.0, 0.0], abs=1e-6)
+    assert found[0] == pytest.approx([1.0, 0.007210, 0.0, 0.0], abs=1e-6)
     assert found[2, 3] == 1.0
 
 

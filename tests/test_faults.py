@@ -21,8 +21,8 @@ TINY = Path(__file__).with_name("tiny.py")
 FAULTY = """
 from dataclasses import dataclass
 import torch
-from msat.method import Axes, Correction, method
-from msat.neurons import Emission, IntegrateAndFire
+from msat.method import Axes, Correction, ReadoutRule, method
+from msat.neurons import Emission, IntegrateAndFire, SumReadout
 from msat.thresholds import ThresholdRule
 
 
@@ -57,6 +57,31 @@ class Forgetful(Correction):
         pass
 
 
+class Spoiling(Correction):
+    def apply(self, network, calibration):
+        neuron = network.stages[0].population
+        return network.with_stage(0, population=neuron.bind(-neuron.threshold, neuron.initial))
+
+
+class TooFew(ThresholdRule):
+    def fit(self, calibration):
+        return super().fit(calibration)[:1]
+
+    def threshold(self, site, steps):
+        return site.a.max()
+
+
+class NoNumber(SumReadout):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * float("nan")), state
+
+
+class Silent(ReadoutRule):
+    def population(self, network, calibration):
+        return NoNumber()
+
+
 @method("here")
 def zero() -> Axes:
     return Axes(threshold=Given(0.0))
@@ -80,6 +105,26 @@ def nothing() -> Axes:
 @method("here")
 def broken() -> Axes:
     return Axes(neuron=Broken())
+
+
+@method("here")
+def forgetful() -> Axes:
+    return Axes(corrections=(Forgetful(),))
+
+
+@method("here")
+def spoiled() -> Axes:
+    return Axes(corrections=(Spoiling(),))
+
+
+@method("here")
+def too_few() -> Axes:
+    return Axes(threshold=TooFew())
+
+
+@method("here")
+def silent() -> Axes:
+    return Axes(readout=Silent())
 
 
 @method("here")
@@ -128,7 +173,11 @@ def run(file: Path, *arguments: str):
             2,
             "Wide gives site '1' thresholds of the shape (5,), its neurons have (16,); return [] for the layer",
         ),
-        ("nothing", 2, "the neurons of site '1' send values that are not finite"),
+        ("forgetful", 2, "Forgetful gives NoneType; return the corrected network."),
+        ("spoiled", 2, "Spoiling gives site '1' a threshold of -"),
+        ("too-few", 2, "TooFew gives 1 thresholds for 2 sites; return one for each."),
+        ("silent", 2, "the network's logits are not finite; look for a division by zero"),
+        ("nothing", 2, "the network's logits are not finite; look for a division by zero"),
         ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 32)."),
         ("no-axes", 2, "gives NoneType; return Axes(...)."),
     ],
@@ -184,6 +233,8 @@ def test_a_changed_default_makes_another_method():
     new = new.model_copy(update={"cell": new.cell.model_copy(update={"parameters": {"k": 2}})})
     assert list(labels([old, new]).values()) == ["msat k=1", "msat k=2"]
     assert list(labels([old, make_record(seed=1)]).values()) == ["msat", "msat"]
+    none = new.model_copy(update={"cell": new.cell.model_copy(update={"parameters": {}})})
+    assert len(set(labels([old, none]).values())) == 2, "a parameter that came later"
 
 
 def test_make_refuses_a_setting_that_it_does_not_know():
@@ -192,6 +243,9 @@ def test_make_refuses_a_setting_that_it_does_not_know():
     said = subprocess.run(command, cwd=TINY.parents[1], env=alone, capture_output=True, text=True)
     assert said.returncode == 2
     assert "LIMITS is not a setting of this Makefile" in said.stderr
+    spaced = ["make", "--dry-run", "bench", "PLUGIN=a.py b.py", "METHODS=msat, rmp", "STEPS:=4"]
+    said = subprocess.run(spaced, cwd=TINY.parents[1], env=alone, capture_output=True, text=True, check=True)
+    assert "--methods 'msat, rmp'" in said.stdout and "--plugin a.py --plugin b.py" in said.stdout
 
 
 def test_compare_takes_the_spelling_of_methods_and_says_what_there_is(faulty: Path):
