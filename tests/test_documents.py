@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.documents import contrast, expense, figure, rendered, replaced
 from benchmarks.markdown import NONE
-from benchmarks.records import write
+from benchmarks.records import read_records, write
+from benchmarks.tables import latency_frame, sections
 from msat.errors import UserError
 from tests.making import with_bits
 
@@ -17,6 +18,17 @@ ROOT = Path(__file__).parents[1]
 def test_tables_of_the_documents_are_those_of_the_records():
     stale = [str(file) for file, text in rendered(ROOT).items() if file.read_text(encoding="utf-8") != text]
     assert not stale, "run `python -m benchmarks.documents`"
+
+
+def test_tables_of_the_results_are_those_of_the_records():
+    files = sorted((ROOT / "results").rglob("latency.csv"))
+    assert files
+    for file in files:
+        parts = sections(read_records(file.parent)[0])
+        text = pd.concat([latency_frame(part) for part in parts]).to_csv(
+            index=False, float_format="%.8g", lineterminator="\n"
+        )
+        assert text == file.read_text(encoding="utf-8"), f"{file}: run `msat-bench report --results` on its folder"
 
 
 def test_a_figure_is_the_longest_run_on_most_inputs(tmp_path: Path):
