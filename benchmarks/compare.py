@@ -194,7 +194,7 @@ def summary(pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     """Return one line for each pair at its largest common T, and who is better how often."""
     last = [gaps(a, b)[-1] for a, b in pairs]
     lines = [
-        [_where(a), _label(a) + ("" if _label(a) == _label(b) else f", {_label(b)}"), *_line(gap, p)]
+        [_where(a), ", ".join(dict.fromkeys(labels([a, b]).values())), *_line(gap, p)]
         for (a, b), gap, p in zip(pairs, last, corrected(last), strict=True)
     ]
     wins = [line[-1] for line in lines]
@@ -214,7 +214,9 @@ def blocks(a: Record, b: Record) -> list[str]:
         if a.ann.weights == b.ann.weights
         else f"ANNs of different weights: {anns[0]} and {anns[1]} %"
     )
-    title = f"{_where(a)}, {total:,} test inputs, {ann}\nA: {_name(a)}\nB: {_name(b)}"
+    called = labels([a, b])
+    names = [f"{side}: {called[id(record)]}, {_run(record)}" for side, record in (("A", a), ("B", b))]
+    title = "\n".join([f"{_where(a)}, {total:,} test inputs, {ann}", *names])
     found = gaps(a, b)
     table = md.plain(list(HEADS), [_line(gap, p) for gap, p in zip(found, corrected(found), strict=True)])
     return [title, f"{table}\n{RULE}", _totals(a, b)]
@@ -224,9 +226,9 @@ RULE = "better: told apart at 5 % with p corrected for the rows (Holm); interval
 HEADS = ("T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNemar p (Holm)", "better")
 
 
-def _name(record: Record) -> str:
+def _run(record: Record) -> str:
     commits = ", ".join(dict.fromkeys(run.version for run in record.runs))
-    return f"{_label(record)}, T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}"
+    return f"T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}"
 
 
 def gaps(a: Record, b: Record) -> list[Gap]:

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import markdown as md
-from benchmarks.cells import label
 from benchmarks.compare import corrected, gaps, span
 from benchmarks.pairs import ALPHA
 from benchmarks.records import Record, read_record
+from benchmarks.tables import labels
 from msat.errors import UserError
 
 ANN = "ANN"
@@ -138,7 +138,8 @@ def _record(place: Path, name: str) -> Record | None:
     """Return a method's record on a network, of the first seed: the one on most inputs, then of the largest T."""
     files = place.glob(f"{name.split()[0]}-{'[0-9a-f]' * 8}-T*-s0.json")
     records = [record for file in files if (record := read_record(file)) and record.result]
-    known = [record for record in records if label(record.cell.method, record.cell.overrides) == name]
+    called = labels(records)
+    known = [record for record in records if called[id(record)] == name]
     return max(known, key=lambda record: (record.inputs.tested, record.cell.steps), default=None)
 
 
