@@ -9,7 +9,7 @@ from benchmarks.board import Board, Means, board, by_kind, networks
 from benchmarks.energies import rebuilt_energy
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, TEXT, beside, reference
 from benchmarks.records import Record
-from benchmarks.tables import Section, ranked_rows, sections
+from benchmarks.tables import Section, labels, ranked_rows, sections
 from benchmarks.views import SAME, VIEWS
 
 LEAST_TASKS = 5
@@ -68,11 +68,12 @@ def _enough(ranks: Board) -> list[Means]:
 
 
 def all_sections(records: Sequence[Record]) -> list[Section]:
-    """Return the sections of several tasks."""
+    """Return the sections of several tasks; a method whose default has changed between two of them is two methods."""
+    called = labels(records)
     tasks: dict[str, list[Record]] = {}
     for record in records:
         tasks.setdefault(record.cell.task, []).append(record)
-    return [part for _, group in sorted(tasks.items()) for part in sections(group)]
+    return [part for _, group in sorted(tasks.items()) for part in sections(group, called)]
 
 
 def board_table(found: Board) -> list[str]:

@@ -86,10 +86,13 @@ class Section:
         return sorted({t for row in self.rows for result in row.results for t in result.checkpoints})
 
 
-def sections(records: Sequence[Record]) -> list[Section]:
-    """Group the records of one task and profile; rows are ordered by settled latency, then accuracy at T, then name."""
+def sections(records: Sequence[Record], called: Mapping[int, str] | None = None) -> list[Section]:
+    """Group the records of one task and profile; rows are ordered by settled latency, then accuracy at T, then name.
+
+    `called`: what `labels` calls them beside the records of other tasks; None for these alone.
+    """
     groups: dict[tuple[Any, ...], dict[tuple[str, int], list[Record]]] = {}
-    known = labels(records)
+    known = called or labels(records)
     for record in records:
         inputs = record.inputs
         key = (record.cell.model, record.data.fingerprint, record.ann.weights, inputs.tested, inputs.calibration_asked)

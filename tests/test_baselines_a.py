@@ -129,6 +129,14 @@ def test_balanced_thresholds_are_the_largest_currents_of_the_spiking_network(sma
         walk.send(position, walk.response(stage, currents))
 
 
+def test_balancing_takes_the_first_128_inputs(small: tuple[nn.Module, Tensor]) -> None:
+    model, inputs = small
+    first = torch.cat([inputs] * 6)[:128]
+    more = torch.cat([first, 100 * inputs])
+    one, other = (Balanced(4).fit(Calibration(trace(model, inputs), part, 4)) for part in (first, more))
+    assert [t.item() for t in one] == [t.item() for t in other]
+
+
 def test_rmp_with_maximum_thresholds_is_the_constant_maximum(small: tuple[nn.Module, Tensor]) -> None:
     one = run(conversion(rmp.rmp(balancing="maximum"), *small, 16), small[1], 16)
     two = run(conversion(constant.maximum(), *small, 16), small[1], 16)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.bench import open_bench
 from benchmarks.cli import app
+from benchmarks.leaderboard import all_sections
 from benchmarks.records import read_records
 from benchmarks.tables import labels
 from msat.conversion import usable
@@ -235,6 +236,8 @@ def test_a_changed_default_makes_another_method():
     assert list(labels([old, make_record(seed=1)]).values()) == ["msat", "msat"]
     none = new.model_copy(update={"cell": new.cell.model_copy(update={"parameters": {}})})
     assert len(set(labels([old, none]).values())) == 2, "a parameter that came later"
+    far = new.model_copy(update={"cell": new.cell.model_copy(update={"task": "storms"})})
+    assert [part.rows[0].label for part in all_sections([old, far])] == ["msat k=1", "msat k=2"], "on another task"
 
 
 def test_make_refuses_a_setting_that_it_does_not_know():
