@@ -23,7 +23,7 @@ $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=]"
+	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=] [RESULTS=]"
 	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed [DATA=DIR] | paper DATA=DIR"
 
 $(READY): pyproject.toml constraints.txt

@@ -103,7 +103,7 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
         Exception
     ) as error:  # a task is foreign code and may raise anything; its fault must not end the other networks
         tally.crashes += 1
-        where = inspect.getsourcefile(type(setting.resolve()[0]))
+        where = inspect.getsourcefile(type(setting.options.registry.task(setting.task)))
         tally.failed.append(f"{setting.task} {setting.model}: {fault(error, Path(where) if where else None)}")
         typer.echo(traceback.format_exc(), err=True)
         display.drop(len(cells))
