@@ -29,10 +29,10 @@ FRAME_VALUES = 500_000
 """Most values of a batch's largest layer in one step: a chunk of steps of all layers then stays below a gigabyte."""
 LEAST_BATCH = 4
 """Fewest inputs in a batch, so that several cores have work."""
-GPU_BATCH = 256
-"""Most inputs in a batch on a GPU: in chunks of 16 steps 4,096 frames, which hide the launches of their kernels."""
-GPU_BYTES = 512
-"""Room for one neuron on a GPU: a chunk of its outputs takes 64 bytes; currents, pools' windows and states come beside."""
+GPU_BATCH = 1024
+"""Most inputs in a batch on a GPU: enough to hide the launches of their kernels."""
+GPU_BYTES = 100
+"""Room for one neuron on a GPU: its states, current and output, a pool's windows, two terms of a convolution's input."""
 SELECTION_SEED = 20230323
 CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not augmented"
 
@@ -176,7 +176,7 @@ class Bench:
         whole = isinstance(network, SpikingNetwork) and any(stage.population.window for stage in network.stages)
         device = torch.device(self.setting.options.device)
         if device.type == "cuda":
-            return gpu_batch(sizes, free_memory(device) // (max(1, steps // 16) if whole else 1))
+            return gpu_batch(sizes, free_memory(device) // (max(1, steps // 4) if whole else 1))
         frames = FRAME_VALUES // max(sizes) // (max(1, steps // 8) if whole else 1)
         return max(1, min(256, STATE_VALUES // sum(sizes), max(frames, LEAST_BATCH)))
 

@@ -51,7 +51,7 @@ def run_command(
     calibration: Annotated[int | None, typer.Option(help="Calibration inputs (512; sample: 128).")] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="events (default on a CPU), folded (default on a GPU), folded-bf16x2 or step."),
+        typer.Option(help="events (default on a CPU), folded (default on a GPU), folded-tf32x3 or step."),
     ] = None,
     engine: Annotated[str, typer.Option(help="Where cells run.")] = "local",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.")] = None,

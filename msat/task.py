@@ -197,7 +197,10 @@ class Task(ABC):
         """Turn stored examples [n, ...] into what the networks take: float32 (token ids stay int64), normalised."""
 
     def augment(self, inputs: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return stored examples [n, ...] changed at random as a recipe's `augment` names it; stored form in and out."""
+        """Return stored examples [n, ...] changed at random as a recipe's `augment` names it; stored form in and out.
+
+        The generator is a CPU's; the examples may lie on a GPU, where those of many steps come at once.
+        """
         if names:
             raise UserError(f"task '{self.name}' knows no augmentation {', '.join(names)}; remove it from the recipe.")
         return inputs

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from msat.checkpoints import UNREADABLE, checkpoint_path, load_checkpoint, save_checkpoint, weights_hash
 from msat.errors import MissingData, UserError
-from msat.examples import Examples, stream, workers_for
+from msat.examples import Examples
 from msat.randomness import seed_for
+from msat.recorded import Recorded, Update, recordable
 from msat.task import Data, ModelSpec, Recipe, Split, Task
 
 CHECKPOINTS = Path(".cache/checkpoints")
@@ -180,13 +182,24 @@ def _train_to(
     run = _Run(network, task, recipe, data, seed, device)
     if unfinished.exists():
         run.restore(unfinished)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _fastest_convolutions():
         run.finish(unfinished, report)
     loss, accuracy = run.means()
     meta = {"loss": loss, "accuracy": accuracy, "seconds": round(run.seconds, 1), "epochs": recipe.epochs,
             "seed": seed, "task": task.name, "recipe": asdict(recipe)}  # fmt: skip
     save_checkpoint(network, file, meta)
     unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Let a GPU try the algorithms of each convolution out once; on a CPU nothing changes."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class _Run:
@@ -197,31 +210,34 @@ class _Run:
     ) -> None:
         self.network, self.task = network.to(device, memory_format=torch.channels_last), task  # type: ignore[call-overload]
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.examples = Examples(data.train, task, recipe, seed)
+        self.examples = Examples(data.train, task, recipe, seed, device)
         self.per_epoch = self.examples.per_epoch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
         self.sums = torch.zeros(3, device=device)
         """This epoch's summed loss, right answers and examples."""
         self.optimizer = _optimizer(self.network, recipe)
+        self.rate = torch.zeros((), device=device) if device.type == "cuda" else None
+        """The learning rate where a recording reads it."""
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.update: Update = Recorded(self._update) if recordable(network, device) else self._update
 
     def finish(self, unfinished: Path, report: Report | None) -> None:
         """Do the steps that are left."""
         self.network.train()
         started = saved = reported = time.monotonic()
         before, begun = self.seconds, self.step
-        for stored, labels in stream(self.examples, begun, self.steps, workers_for(self.device)):
+        for inputs, labels in self.examples.stream(begun, self.steps):
             if self.step % self.per_epoch == 0:
                 self.sums.zero_()
-            self._step(stored, labels)
+            self._step(inputs, labels)
             self.step += 1
             now = time.monotonic()
             self.seconds = before + now - started
             epoch_ends = self.step % self.per_epoch == 0
             if epoch_ends:
                 self._check_loss()
-            if (epoch_ends or now - saved > SAVE_SECONDS) and self.step < self.steps:
+            if now - saved > SAVE_SECONDS and self.step < self.steps:
                 self._save(unfinished)
                 saved = now
             if report and (epoch_ends or now - reported > REPORT_SECONDS):
@@ -252,14 +268,16 @@ class _Run:
         torch.save(state, temporary)
         temporary.replace(unfinished)
 
-    def _step(self, stored: Tensor, labels: Tensor) -> None:
+    def _step(self, inputs: Tensor, labels: Tensor) -> None:
         torch.manual_seed(seed_for(self.seed, "step", self.step))  # for dropout
-        stored, labels = (part.to(self.device, non_blocking=True) for part in (stored, labels))
-        inputs = self.task.prepare(stored)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+        rate = learning_rate(self.recipe, self.step, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, self.steps)
+            group["lr"] = rate if self.rate is None else self.rate.fill_(rate)
+        self.update(inputs, labels)
+
+    def _update(self, inputs: Tensor, labels: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             logits = self.network(inputs)
@@ -268,7 +286,7 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
         self.optimizer.step()
         right = (logits.detach().argmax(1) == labels).sum()
-        self.sums += torch.stack([loss.detach() * len(labels), right, right.new_tensor(len(labels))])
+        self.sums += torch.stack([loss.detach() * len(labels), right, right.new_full((), len(labels))])
 
     def _check_loss(self) -> None:
         if not math.isfinite(self.means()[0]):
@@ -286,7 +304,11 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
+    parameters, rate, decay = list(network.parameters()), recipe.learning_rate, recipe.weight_decay
+    cuda = parameters[0].is_cuda
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, capturable=cuda)
+    # Fused, as a GPU's other ways multiply the gradients by a rate in memory one parameter at a time.
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=cuda or None
+    )

@@ -12,6 +12,8 @@ PADDING = 4
 """Pixels added on each side before a random crop."""
 GREY = 124
 """What cutout leaves behind: near the mean of natural images."""
+APART = 128
+"""Distance of images that AutoAugment changes alike, in one call: the batch of the recipes here."""
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -22,7 +24,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def augment_images(images: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Apply the named changes in order to uint8 [n, c, h, w].
+    """Apply the named changes in order to uint8 [n, c, h, w], on any device; what they draw comes from the CPU.
 
     Raises:
         UserError: a name is not one of `AUGMENTATIONS`.
@@ -36,7 +38,7 @@ def augment_images(images: Tensor, names: Sequence[str], generator: torch.Genera
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
-    chosen = torch.rand(len(images), generator=generator) < 0.5
+    chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
@@ -48,7 +50,8 @@ def crop(images: Tensor, generator: torch.Generator) -> Tensor:
     left = torch.randint(2 * PADDING + 1, (n, 1), generator=generator)
     rows = (top + torch.arange(height)).view(n, 1, height, 1)
     columns = (left + torch.arange(width)).view(n, 1, 1, width)
-    return padded[torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1), rows, columns]
+    places = torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1), rows, columns
+    return padded[tuple(place.to(images.device) for place in places)]
 
 
 def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -59,15 +62,22 @@ def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
     x = torch.randint(width, (n, 1), generator=generator)
     rows = ((torch.arange(height) - y) >= -half) & ((torch.arange(height) - y) < half)
     columns = ((torch.arange(width) - x) >= -half) & ((torch.arange(width) - x) < half)
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), GREY)
+    blank = rows.to(images.device)[:, :, None] & columns.to(images.device)[:, None, :]
+    return images.masked_fill(blank.unsqueeze(1), GREY)
 
 
 def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply AutoAugment's CIFAR-10 policy (Cubuk et al. 2019) to each image; RGB only."""
+    """Apply AutoAugment's CIFAR-10 policy (Cubuk et al. 2019) to each image; RGB only.
+
+    Images whose numbers differ by a multiple of `APART` get the same change; on a GPU they belong to different steps.
+    """
     policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    changed = torch.empty_like(images)
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return torch.stack([policy(image) for image in images])
+        for first in range(min(APART, len(images))):
+            changed[first::APART] = policy(images[first::APART])
+    return changed
 
 
 AUGMENTATIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {

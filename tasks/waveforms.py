@@ -28,20 +28,20 @@ def shift(waves: Tensor, generator: torch.Generator) -> Tensor:
     reach = min(SHIFT, samples // 10)
     padded = torch.nn.functional.pad(waves, (reach, reach))
     first = torch.randint(2 * reach + 1, (n, 1), generator=generator)
-    return padded.squeeze(1).gather(1, first + torch.arange(samples)).unsqueeze(1)
+    return padded.squeeze(1).gather(1, (first + torch.arange(samples)).to(waves.device)).unsqueeze(1)
 
 
 def gain(waves: Tensor, generator: torch.Generator) -> Tensor:
     """Multiply each waveform by a factor between 0.5 and 1."""
     factor = 0.5 + 0.5 * torch.rand(len(waves), 1, 1, generator=generator)
-    return (waves * factor).to(torch.int16)
+    return (waves * factor.to(waves.device)).to(torch.int16)
 
 
 def noise(waves: Tensor, generator: torch.Generator) -> Tensor:
     """Add white noise of up to 5 % of each waveform's root mean square."""
     level = 0.05 * torch.rand(len(waves), 1, 1, generator=generator)
-    level = level * waves.float().square().mean(2, keepdim=True).sqrt()
-    noisy = waves + level * torch.randn(waves.shape, generator=generator)
+    level = level.to(waves.device) * waves.float().square().mean(2, keepdim=True).sqrt()
+    noisy = waves + level * torch.randn(waves.shape, generator=generator).to(waves.device)
     return noisy.clamp(-32768, 32767).to(torch.int16)
 
 

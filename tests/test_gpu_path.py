@@ -1,7 +1,8 @@
-"""What `folded` does on a GPU, on the CPU: kernels by torch.compile, recordings (their bookkeeping), weights in bf16 terms."""
+"""What `folded` does on a GPU, on the CPU: kernels by torch.compile, convolutions as matrix or TF32 products."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,36 +10,30 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from baselines import calibration, constant, dcgs, msat
+from baselines import constant, dcgs, msat, parallel
 from benchmarks.bench import gpu_batch
 from benchmarks.cells import SHIPPED
 from benchmarks.measure import diagnosed_at_once
 from benchmarks.speed.subjects import SPECS
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
-from msat.backends.base import Session
-from msat.backends.folded import FoldedSession
-from msat.backends.graphs import Recorder, Replayed
+from msat.backends.convolutions import arithmetic, rounded, small_as_matrix, split
 from msat.backends.kernels import NoCompiler, library
-from msat.backends.split import Split, split_bf16
-from msat.backends.trees import changed, tensors
 from msat.calibration import Calibration
+from msat.coding import DifferentialNeuron
 from msat.conversion import convert
 from msat.errors import UserError
 from msat.method import Method
-from msat.multithreshold import MultiThreshold
+from msat.multithreshold import HybridMultiThreshold, MultiThreshold, Retracting
 from msat.network import SpikingNetwork
-from msat.neurons import Burst, Emission, IntegrateAndFire, Population
+from msat.neurons import Burst, IntegrateAndFire, Population
+from msat.signed import SignedIntegrateAndFire
 from msat.task import CHAIN
 from msat.tracing import trace
-from tests.conftest import settle_norms
-from tests.test_events import Averages
 from tests.test_simulation import run
 
 # PyTorch's compiler imports a module of PyTorch that uses what PyTorch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-STEPS = 2
-"""Steps in a kernel here; compiling takes a second for each few of them."""
 
 
 @pytest.fixture(scope="module", name="compiler")
@@ -55,8 +50,11 @@ def a_compiler() -> Iterator[None]:
 def neurons() -> list[Population]:
     theta = torch.tensor(0.8)
     return [
-        IntegrateAndFire(threshold=theta), Burst(threshold=theta), AdaptiveThreshold(threshold=theta, parameters=CHAIN),
-        MultiThreshold(threshold=theta),
+        IntegrateAndFire(threshold=theta), IntegrateAndFire(threshold=theta, reset="hard"), Burst(threshold=theta),
+        AdaptiveThreshold(threshold=theta, parameters=CHAIN),
+        AdaptiveThreshold(threshold=theta, parameters=CHAIN, units="normalised", det_input="dm"),
+        SignedIntegrateAndFire(threshold=theta), MultiThreshold(threshold=theta), Retracting(threshold=theta),
+        HybridMultiThreshold(threshold=theta), DifferentialNeuron(MultiThreshold(threshold=theta)),
     ]  # fmt: skip
 
 
@@ -64,29 +62,31 @@ def neurons() -> list[Population]:
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("population", neurons(), ids=lambda p: type(p).__name__)
 def test_kernels_equal_steps(population: Population) -> None:
-    """Two layers of other sizes in five steps: two kernels, then a step by itself; both layers share their kernels."""
+    """Two layers of other sizes, the chunk cut in two: both layers share their kernels."""
+    assert fused.fusible(population)
     made = []
     for shape in ((5, 7), (6, 9)):
-        currents = torch.randn(2 * STEPS + 1, *shape) + 0.3
-        start = population.start(currents[0], torch.arange(shape[0]))
-        wanted, end = population.scan(currents, start)
-        found, state = fused.scan(population, currents, fused.prepared(population, start, currents.device), STEPS)
-        torch.testing.assert_close(found.output, wanted.output)
-        torch.testing.assert_close(found.spikes(), wanted.spikes())
-        torch.testing.assert_close(state.v, end.v)
+        currents = torch.randn(5, *shape) + 0.3
+        begun = population.start(currents[0], torch.arange(shape[0]))
+        wanted, _ = population.scan(currents, begun)
+        state = fused.start(population, currents[0], torch.arange(shape[0]))
+        first, state = fused.scan(population, currents[:1], state)
+        second, _ = fused.scan(population, currents[1:], state)
+        torch.testing.assert_close(torch.cat([first.output, second.output]), wanted.output)
+        torch.testing.assert_close(torch.cat([first.spikes(), second.spikes()]), wanted.spikes())
         made.append(counters["stats"]["unique_graphs"])
     assert made[0] == made[1]
 
 
-def test_what_looks_at_numbers_runs_step_by_step() -> None:
+def test_what_looks_at_numbers_runs_as_it_is() -> None:
     neuron = AdaptiveThreshold(threshold=torch.tensor(1.0), parameters=CHAIN)
-    assert fused.unrollable(neuron)
-    assert not fused.unrollable(dataclasses.replace(neuron, confidence=SpikeConfidence(0.5, 1)))
+    assert fused.fusible(neuron)
+    assert not fused.fusible(dataclasses.replace(neuron, confidence=SpikeConfidence(0.5, 1)))
 
     class Plugin(IntegrateAndFire):
         pass
 
-    assert not fused.unrollable(Plugin(threshold=torch.tensor(1.0)))
+    assert not fused.fusible(Plugin(threshold=torch.tensor(1.0)))
 
 
 def converted(method: Method, model: nn.Module, inputs: Tensor, steps: int = 11) -> SpikingNetwork:
@@ -101,127 +101,89 @@ def assert_same(network: SpikingNetwork, inputs: Tensor, steps: int, backend: Ba
 
 
 @pytest.mark.usefixtures("compiler")
-def test_fused_session_equals_steps(small: tuple[nn.Module, Tensor]) -> None:
-    """Convolutions, a shortcut, a max-pool; 11 steps in chunks of 2, batches of 10, 10 and 4."""
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_fused_session_equals_steps(chunk: int, small: tuple[nn.Module, Tensor]) -> None:
+    """Convolutions, a shortcut, a max-pool; 11 steps, batches of 10, 10 and 4."""
     model, inputs = small
     network = converted(constant.maximum(), model.double(), inputs.double())
-    assert_same(network, inputs.double(), 11, Folded(STEPS, fused=True), 10)
+    assert_same(network, inputs.double(), 11, Folded(chunk, joined=True), 10)
 
 
-class Replaying(Folded):
-    """Records as on a GPU; a replay does the work again and puts the results where the first ones are."""
-
-    def open(self, network: SpikingNetwork) -> Session:
-        session = FoldedSession(network, self.chunk, True, self.terms)
-        session.recorder = self.recorder = Recorder(again)
-        return session
-
-
-def again(work: Callable[[], Emission]) -> Replayed:
-    placed = changed(work(), torch.clone)
-
-    def replay() -> None:
-        for kept, new in zip(tensors(placed), tensors(work()), strict=True):
-            kept.copy_(new)
-
-    return placed, replay
-
-
-@pytest.mark.parametrize("method", [constant.maximum(), msat.msat(), msat.msat_sc(), dcgs.dcgs()], ids=lambda m: m.name)
-def test_recordings(method: Method, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recorded chunks on fixed memory: T = 11 in chunks of 2, batches of 10, 10 and 4; a last chunk of one step."""
-    monkeypatch.setattr(fused, "compiled", lambda *_: fused._unrolled)
+def test_methods_that_run_as_they_are(small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spike confidence, a window over all steps, differential coding: what is not compiled equals the step loop."""
+    monkeypatch.setattr(fused, "compiled", lambda *_: fused._step)
     model, inputs = small
-    network = converted(method, model.double(), inputs.double())
-    backend = Replaying(STEPS)
-    assert_same(network, inputs.double(), 11, backend, 10)
-    stages = sum(fused.unrollable(stage.population) for stage in network.stages)
-    assert stages >= len(network.stages) - 1
-    assert len(backend.recorder.recordings) == 4 * stages  # two batch sizes, two lengths of chunks
+    for method in (msat.msat(), msat.msat_sc(), dcgs.dcgs(), parallel.parallel()):
+        network = converted(method, model.double(), inputs.double())
+        assert_same(network, inputs.double(), 11, Folded(None if method.name == "parallel" else 3, joined=True), 10)
 
 
-@pytest.mark.parametrize("terms", [0, 7])
-def test_recordings_read_each_other(
-    terms: int, small: tuple[nn.Module, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a recorded stage sends is not copied for the next one."""
-    monkeypatch.setattr(fused, "compiled", lambda *_: fused._unrolled)
-    model, inputs = small
-    network, backend = converted(constant.maximum(), model, inputs), Replaying(STEPS, terms=terms)
-    run(network, inputs, 3 * STEPS, backend, len(inputs))
-    first, second, pool, readout = backend.recorder.recordings.values()
-    assert second.inputs[0] is first.emission.output
-    assert pool.inputs[0] is second.emission.output
-    assert readout.inputs[0] is pool.emission.output
+LAYERS = [
+    nn.Conv2d(6, 5, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.Conv2d(6, 5, (3, 2), (2, 1), (1, 0)),
+    nn.Conv2d(6, 5, 1, 2), nn.Conv2d(6, 6, 3, groups=3), nn.Conv2d(6, 5, 3, padding="same"), nn.Conv2d(6, 5, 2, dilation=2),
+]  # fmt: skip
 
 
-def test_terms_of_bf16() -> None:
-    weight = torch.randn(10_000) * torch.logspace(-6, 6, 10_000)
-    errors = []
-    for terms in (1, 2, 3):
-        parts = split_bf16(weight, terms)
-        assert all(torch.equal(part, part.bfloat16().float()) for part in parts)
-        total = torch.stack(parts).double().sum(0)
-        errors.append(((total - weight.double()).abs() / weight.double().abs()).max().item())
-    assert errors[0] > 2**-10
-    assert errors[1] <= 2**-16
-    assert errors[2] <= 2**-24
+@torch.no_grad()
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("pixels", [4, 9])
+@pytest.mark.parametrize("tensor_float", [False, True])
+def test_convolutions_keep_their_results(layer: nn.Module, pixels: int, tensor_float: bool) -> None:
+    """Small maps by a matrix product, larger ones as they are; or three products, whose factors here are not rounded."""
+    x = torch.randn(7, 6, pixels, pixels).contiguous(memory_format=torch.channels_last)
+    wanted = layer(x)
+    with arithmetic(tensor_float):
+        found = layer(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(
-    "method", [constant.maximum(), calibration.calibration_light(per="channel")], ids=["layer", "channel"]
-)
-@pytest.mark.parametrize("network", ["small", "averages"])
-def test_split_weights_equal_steps(network: str, method: Method, small: tuple[nn.Module, Tensor]) -> None:
-    """With as many terms as float64 needs: grouped convolutions, shortcuts, max- and average pools, linear layers."""
-    model, inputs = small if network == "small" else averages()
-    spiking = converted(method, model.double(), inputs.double())
-    split = Split(spiking, 7)
-    pools = [p for p in range(len(spiking.stages)) if split.pools(p)]
-    assert [*split.synapses, *pools] == ([1, 3, 2] if network == "small" else [1, 2, 3])
-    assert_same(spiking, inputs.double(), 11, Folded(4, terms=7), 10)
-    assert_same(spiking, inputs.double(), 11, Replaying(20, terms=7), 10)
+def test_settings_are_put_back() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    with arithmetic(True):
+        assert cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    with arithmetic(False):
+        assert not cudnn.allow_tf32
+    assert cudnn.allow_tf32 == before
 
 
-def averages() -> tuple[nn.Module, Tensor]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        inputs = torch.randn(12, 3, 8, 8)
-        return settle_norms(Averages(), inputs), inputs
+def test_small_maps_are_matrix_products() -> None:
+    asked: list[str] = []
+
+    def convolution(x: Tensor, *rest: Any) -> Tensor:
+        asked.append("convolution")
+        return torch.conv2d(x, *rest)
+
+    weight = torch.randn(2, 3, 3, 3)
+    for pixels in (4, 5):
+        small_as_matrix(convolution, torch.randn(1, 3, pixels, pixels), weight, None, (1, 1), (1, 1), (1, 1), 1)
+    assert asked == ["convolution"]
 
 
-def test_weights_of_graded_spikes_are_not_split(small: tuple[nn.Module, Tensor]) -> None:
-    network = converted(msat.msat(), *small)
-    split = Split(network, 2)
-    assert not split.synapses
-    assert not split.scales
-
-
-def test_split_traffic_is_in_activation_units(small: tuple[nn.Module, Tensor]) -> None:
-    model, inputs = small
-    network = converted(constant.maximum(), model, inputs)
-    session = Folded(terms=2).open(network)
-    constants = [session.constant(c, 0, 5) for c in network.network.front(inputs)]
-    traffic, _ = session.advance(0, constants, None, torch.arange(24), 0, 5)
-    plain, _ = Folded().open(network).advance(0, constants, None, torch.arange(24), 0, 5)
-    torch.testing.assert_close(traffic.output(), plain.output())
-    assert torch.equal(traffic.spikes(), plain.spikes())
-    assert set(traffic.spikes().unique().tolist()) == {0.0, 1.0}
+def test_numbers_are_rounded_to_eleven_bits() -> None:
+    x = torch.randn(10_000) * torch.logspace(-6, 6, 10_000)
+    first, rest = split(x.view(1, -1), (0, 1)).flatten().split(10_000)
+    assert torch.equal(first + rest, x)
+    assert ((rest / x).abs() <= 2**-11).all()
+    assert (first.view(torch.int32) & 0x1FFF == 0).all()
+    assert rounded(torch.tensor([1 + 2**-11, -1 - 2**-11, 1 + 2**-12])).tolist() == [1 + 2**-10, -1 - 2**-10, 1]
 
 
 @pytest.mark.parametrize(
     ("name", "device", "chosen"),
     [(None, "cpu", "events"), (None, "cuda", "folded"), (None, "cuda:1", "folded"), ("step", "cuda", "step"),
-     ("folded-bf16x2", "cuda", "folded-bf16x2"), ("folded", "cpu", "folded")],
+     ("folded-tf32x3", "cuda", "folded-tf32x3"), ("folded", "cpu", "folded")],
 )  # fmt: skip
 def test_choice_by_device(name: str | None, device: str, chosen: str) -> None:
     assert choose(name, device).name == chosen
 
 
 def test_batches_fill_a_gpu() -> None:
-    assert gpu_batch([276_480], 75 << 30) == 256
-    assert gpu_batch([4_000_000], 75 << 30) == 39
-    assert gpu_batch([4_000_000], 1 << 30) == 1
+    assert gpu_batch([276_480], 75 << 30) == 1024
+    assert gpu_batch([4_000_000], 75 << 30) == 201
+    assert gpu_batch([4_000_000], 1 << 28) == 1
 
 
 def test_diagnostics_take_one_batch_on_a_gpu_that_has_room() -> None:

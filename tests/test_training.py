@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import msat.training as training
 from msat.errors import MissingData, UserError
-from msat.examples import Examples, stream, workers_for
+from msat.examples import Examples
 from msat.task import CHAIN, Data, ModelSpec, Profile, Provenance, Recipe, Task, TensorSplit
 from msat.training import Progress, batches, checkpoint_path, evaluate, learning_rate, train, weights_hash
 
@@ -124,20 +124,18 @@ def test_second_call_reads_the_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state()), "the global generator must stay as it was"
 
 
-@pytest.mark.parametrize(("at", "save"), [(1, 60.0), (2, 60.0), (2, -1.0), (6, -1.0)])
-def test_resumed_training_equals_an_unbroken_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, save: float
-) -> None:
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_resumed_training_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     _, whole = fit(tmp_path / "whole")
-    monkeypatch.setattr(training, "SAVE_SECONDS", save)  # -1: after every step
-    monkeypatch.setattr(training, "REPORT_SECONDS", save)
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)  # after every step
+    monkeypatch.setattr(training, "REPORT_SECONDS", -1.0)
     reports: list[Progress] = []
     with pytest.raises(Interrupted):
         fit(tmp_path / "broken", report=interrupt(at, reports))
     assert [file.suffix for file in (tmp_path / "broken").iterdir()] == [".unfinished"]
     seen = len(reports)
     _, resumed = fit(tmp_path / "broken", report=reports.append)
-    assert len(reports) - seen == (3 - at if save > 0 else 12 - at), "what was done is not done again"
+    assert len(reports) - seen == 12 - at, "what was done is not done again"
     assert (resumed.weights, resumed.loss, resumed.accuracy) == (whole.weights, whole.loss, whole.accuracy)
     assert not list((tmp_path / "broken").glob("*.unfinished"))
 
@@ -181,25 +179,26 @@ def test_damaged_unfinished_training_is_refused(tmp_path: Path) -> None:
         fit(tmp_path)
 
 
-def test_worker_processes_make_the_same_examples() -> None:
-    examples = Examples(DATA.train, TASK, RECIPE, 1)
-    alone, ahead = (list(stream(examples, 3, 9, workers)) for workers in (0, 2))
-    assert len(alone) == 6
-    for (first, labels), (second, same) in zip(alone, ahead, strict=True):
-        assert torch.equal(first, second) and torch.equal(labels, same)
-    assert not torch.equal(alone[0][0], alone[1][0])
+@pytest.mark.parametrize("together", [1, 3, 4])
+def test_examples_do_not_depend_on_where_a_training_goes_on(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    monkeypatch.setattr(Examples, "together", together)
+    examples = Examples(DATA.train, TASK, RECIPE, 1, torch.device("cpu"))
+    assert examples.per_epoch == 4
+    whole = list(examples.stream(0, 12))
+    assert len(whole) == 12
+    assert len({inputs.sum().item() for inputs, _ in whole}) == 12
+    for first in (1, 3, 6, 11):
+        for (inputs, labels), (again, same) in zip(examples.stream(first, 12), whole[first:], strict=True):
+            assert torch.equal(inputs, again) and torch.equal(labels, same)
 
 
-@pytest.mark.parametrize(("device", "some"), [("cpu", False), ("cuda", True)])
-def test_examples_are_made_ahead_beside_a_gpu(device: str, some: bool) -> None:
-    assert (workers_for(torch.device(device)) > 0) == some
-
-
-def test_workers_hand_a_user_s_error_over_whole() -> None:
-    examples = Examples(DATA.train, TASK, replace(RECIPE, augment=("mirror",)), 1)
-    with pytest.raises(UserError) as told:
-        next(stream(examples, 0, 5, 2))
-    assert str(told.value).startswith("task 'squares' knows no augmentation mirror")
+def test_a_step_s_labels_do_not_depend_on_how_many_steps_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = []
+    for together in (1, 3, 4):
+        monkeypatch.setattr(Examples, "together", together)
+        examples = Examples(DATA.train, TASK, RECIPE, 1, torch.device("cpu"))
+        labels.append(torch.stack([part for _, part in examples.stream(0, 12)]))
+    assert torch.equal(labels[0], labels[1]) and torch.equal(labels[0], labels[2])
 
 
 def test_unknown_augmentation_is_refused(tmp_path: Path) -> None:

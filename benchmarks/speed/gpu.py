@@ -24,11 +24,9 @@ from msat.observers import Accuracy, Activity
 from msat.operations import fan_out
 from msat.simulation import Batch, simulate
 
-NAMES = ("folded", "folded-bf16x2")
-WARM_STEPS = 64
-"""Steps that come before a timed run: enough to compile, and to record."""
-BATCHES = 4
-"""Batches of our backends in the comparison with loops."""
+NAMES = ("folded", "folded-tf32x3")
+WARM_STEPS = 8
+"""Steps that come before a timed run: enough to compile."""
 HEAD = ("neuron", "backend", "first use, s", "then, s", "images at once", "GiB")
 
 
@@ -51,8 +49,7 @@ def main() -> None:
     size = gpu_batch([prod(shape) for shape in chosen.network.shapes()], free_memory(device))
     for neuron in options.neurons.split(","):
         network = chosen.converted(neuron)
-        names = NAMES if neuron == "IF" else NAMES[:1]
-        rows = [alone(network, chosen, neuron, name, size, options) for name in names]
+        rows = [alone(network, chosen, neuron, name, size, options) for name in NAMES]
         print(grid(HEAD, rows), end="\n\n", flush=True)
         timing = paired(works(chosen, neuron, size, options.steps), options.repeats)
         ratios = [
@@ -118,13 +115,12 @@ def works(chosen: Subject, neuron: str, size: int, steps: int) -> dict[str, tupl
     """Return the loops to compare on one batch; each waits for the GPU."""
     network = chosen.converted(neuron)
     inputs = chosen.inputs[torch.arange(size, device=chosen.inputs.device) % len(chosen.inputs)]
-    names = {"folded": steps, "step": LOOP_STEPS} | ({NAMES[1]: steps} if neuron == "IF" else {})
+    names = dict.fromkeys(NAMES, steps) | {"step": LOOP_STEPS}
     timed: dict[str, tuple[Work, int]] = {}
     for name, count in names.items():
-        # Several batches, so that what is recorded in the first one is replayed.
-        group = [(inputs, torch.arange(size, device=inputs.device))] * (1 if name == "step" else BATCHES)
-        work = partial(simulate, network, group, count, [], choose(name, str(inputs.device)))
-        timed[name] = (work, count * size * len(group))
+        batch = [(inputs, torch.arange(size, device=inputs.device))]
+        work = partial(simulate, network, batch, count, [], choose(name, str(inputs.device)))
+        timed[name] = (work, count * size)
     timed |= jelly_works(chosen, network, inputs) if neuron == "IF" else {}
     return {name: (partial(waited, work), units) for name, (work, units) in timed.items()}
 

@@ -16,7 +16,7 @@ __all__ = ["BACKENDS", "Backend", "Events", "Folded", "Session", "Step", "Traffi
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "events": Events,
     "folded": Folded,
-    "folded-bf16x2": partial(Folded, terms=2),
+    "folded-tf32x3": partial(Folded, tensor_float=True),
     "step": Step,
 }
 

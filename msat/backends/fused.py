@@ -1,4 +1,4 @@
-"""Several steps of a population as one kernel: torch.compile unrolls `step`, so state stays in registers between steps.
+"""A step of a population as one kernel: torch.compile joins its tensor operations, which otherwise read all states each.
 
 On a GPU inductor writes the kernel in Triton, on a CPU in C++: the same code runs in the tests. Sizes are symbols in the
 kernel, so that layers of all shapes share one. What dynamo compiles it keeps with the function's code object, at most
@@ -16,33 +16,24 @@ import torch
 from torch import Tensor
 
 from msat.adaptive import AdaptiveState, AdaptiveThreshold
-from msat.backends.split import Unit
 from msat.backends.trees import changed, tensors
-from msat.coding import DifferentialNeuron, DifferentialPool, DifferentialReadout
+from msat.coding import DifferentialNeuron
 from msat.multithreshold import HybridMultiThreshold, MultiThreshold, Retracting
-from msat.neurons import Burst, Emission, IntegrateAndFire, Population, SumReadout
-from msat.pooling import GatePool, LateralInhibitionPool, SpikingPool, StepMaximumPool
+from msat.neurons import Burst, Emission, IntegrateAndFire, Population
 from msat.signed import SignedIntegrateAndFire
 
-UNROLL = 16
-"""Steps in one kernel: state is read and written once in so many steps."""
-FUSED = 1024
-"""Most operations that inductor joins to one kernel: all of a chunk; with its own 64, MSAT's 16 steps fall apart."""
-PLAIN = {
-    IntegrateAndFire, Unit, Burst, SignedIntegrateAndFire, MultiThreshold, Retracting, HybridMultiThreshold,
-    LateralInhibitionPool, GatePool, StepMaximumPool, SumReadout, DifferentialReadout,
-}  # fmt: skip
+PLAIN = {IntegrateAndFire, Burst, SignedIntegrateAndFire, MultiThreshold, Retracting, HybridMultiThreshold}
 """Populations whose `step` is the same tensor arithmetic at every step; a subclass may be anything."""
-Scan = Callable[[Population, Tensor, Any], tuple[Emission, Any]]
+Step = Callable[[Population, Tensor, Any], tuple[Emission, Any]]
 
 
-def unrollable(population: Population) -> bool:
-    """Return whether a population's steps can be put together, and recorded: the same tensor arithmetic at every step.
+def fusible(population: Population) -> bool:
+    """Return whether a population's step can be one kernel: the same tensor arithmetic at every step.
 
-    Not so where a step looks at its own number or at the samples' (spike confidence); neurons that are not known here,
-    such as a plugin's, run step by step.
+    Not so where a step looks at its own number or at the samples' (spike confidence). Neurons that are not known here,
+    such as a plugin's, and pools, whose maps differ too much, run as they are.
     """
-    if isinstance(population, DifferentialNeuron | DifferentialPool):
+    if isinstance(population, DifferentialNeuron):
         return type(population.inner) in PLAIN
     if isinstance(population, AdaptiveThreshold):
         return type(population) in (AdaptiveThreshold, Later) and population.confidence is None
@@ -56,41 +47,40 @@ class Later(AdaptiveThreshold):
         return super().threshold_at(x, state._replace(t=1))
 
 
-def scan(population: Population, currents: Tensor, state: Any, steps: int = UNROLL) -> tuple[Emission, Any]:
-    """Do what `population.scan` does, `steps` steps in a kernel and what remains of the chunk step by step.
+def start(population: Population, current: Tensor, samples: Tensor) -> Any:
+    """Return what `population.start` returns with no tensor in it twice, which would be another kernel."""
+    return changed(population.start(current, samples), torch.clone)
 
-    Pools run step by step: each step would be two kernels all the same, compiled anew for every shape of a map.
+
+def scan(population: Population, currents: Tensor, state: Any) -> tuple[Emission, Any]:
+    """Do what `population.scan` does, with a kernel for each step where the population is `fusible`.
 
     Args:
-        population: an `unrollable` one.
+        population: one whose `scan` is a loop over `step`, else its own `scan` is called.
         currents: [T, B, ...].
-        state: the state before them: `prepared`, or what this function returned.
-        steps: steps in a kernel.
+        state: the state before them: from `start`, or what this function returned.
     """
-    emissions = []
-    pools = isinstance(getattr(population, "inner", population), SpikingPool)
-    for part in currents.split(steps):
-        run = type(population).scan if pools or len(part) < steps else compiled(population, part, state)
-        emission, state = run(population, part, state)
-        population, state = later(population), counted(state, currents.device)
+    if type(population).scan is not Population.scan:
+        return population.scan(currents, state)
+    joined, emissions = fusible(population), []
+    for current in currents:
+        if joined:
+            population, state = prepared(population, state, current.device)
+            emission, state = compiled(population, current, state)(population, current, state)
+        else:
+            emission, state = population.step(current, state)
         emissions.append(emission)
-    if len(emissions) == 1:
-        return emissions[0], state
     events = [e.events for e in emissions if e.events is not None]
-    return Emission(torch.cat([e.output for e in emissions]), torch.cat(events) if events else None), state
+    return Emission(_stacked([e.output for e in emissions]), _stacked(events) if events else None), state
 
 
-def prepared(population: Population, state: Any, device: torch.device) -> Any:
-    """Return a start state for `scan`: numbers of steps as tensors, and no tensor twice, which would compile anew."""
-    kept = state if isinstance(population, AdaptiveThreshold) else counted(state, device)
-    return changed(kept, torch.clone)
-
-
-def later(population: Population) -> Population:
-    """Return what runs in a population's place once it has begun."""
-    if type(population) is not AdaptiveThreshold:
-        return population
-    return Later(**{field.name: getattr(population, field.name) for field in fields(population)})
+def prepared(population: Population, state: Any, device: torch.device) -> tuple[Population, Any]:
+    """Return a neuron and a state with no number of a step built in, but for MSAT's first step, a kernel of its own."""
+    if type(population) is AdaptiveThreshold:
+        if isinstance(state.t, int) and state.t == 0:
+            return population, state
+        population = Later(**{field.name: getattr(population, field.name) for field in fields(population)})
+    return population, counted(state, device)
 
 
 def counted(state: Any, device: torch.device) -> Any:
@@ -103,16 +93,14 @@ def counted(state: Any, device: torch.device) -> Any:
     return type(state)(**new)
 
 
-def compiled(population: Population, currents: Tensor, state: Any) -> Scan:
+def compiled(population: Population, current: Tensor, state: Any) -> Step:
     """Return the kernel for this kind of population and these layouts; it is compiled when first called."""
     from torch._dynamo import maybe_mark_dynamic  # takes a second, which a CPU's run need not spend
 
-    for tensor in (*tensors(state), *parameters(population)):
+    for tensor in (current, *tensors(state), *parameters(population)):
         for dim in range(tensor.dim()):
             maybe_mark_dynamic(tensor, dim)
-    for dim in range(1, currents.dim()):
-        maybe_mark_dynamic(currents, dim)
-    return _kernel(signature((len(currents), currents, state, population)))
+    return _kernel(signature((current, state, population)))
 
 
 def parameters(population: Population) -> list[Tensor]:
@@ -135,22 +123,19 @@ def signature(value: Any) -> Any:
 
 
 @cache
-def _kernel(kind: Any) -> Scan:  # noqa: ARG001
-    own = FunctionType(_unrolled.__code__.replace(co_name="unrolled"), _unrolled.__globals__)
-    return cast(Scan, torch.compile(own, fullgraph=True, options={"max_fusion_size": FUSED}))
+def _kernel(kind: Any) -> Step:  # noqa: ARG001
+    own = FunctionType(_step.__code__.replace(co_name="fused_step"), _step.__globals__)
+    return cast(Step, torch.compile(own, fullgraph=True))
 
 
-def _unrolled(population: Population, currents: Tensor, state: Any) -> tuple[Emission, Any]:
-    emissions = []
-    for current in currents:
-        emission, state = population.step(current, state)
-        emissions.append(emission)
-    events = [e.events for e in emissions if e.events is not None]
-    return Emission(_stacked([e.output for e in emissions]), _stacked(events) if events else None), state
+def _step(population: Population, current: Tensor, state: Any) -> tuple[Emission, Any]:
+    return population.step(current, state)
 
 
 def _stacked(maps: list[Tensor]) -> Tensor:
     """Stack [B, ...] to [T, B, ...]; maps with their channels last in memory, as the next convolution wants them."""
+    if len(maps) == 1:
+        return maps[0].unsqueeze(0)
     if maps[0].dim() != 4:
         return torch.stack(maps)
     return torch.stack([x.permute(0, 2, 3, 1) for x in maps]).permute(0, 1, 4, 2, 3)
