@@ -14,6 +14,7 @@ from baselines import constant, dcgs, msat, parallel
 from benchmarks.bench import gpu_batch
 from benchmarks.cells import SHIPPED
 from benchmarks.measure import diagnosed_at_once
+from benchmarks.speed.convolutions import HEAD, measured
 from benchmarks.speed.subjects import SPECS
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
@@ -197,6 +198,13 @@ def test_diagnostics_take_one_batch_on_a_gpu_that_has_room() -> None:
 def test_events_on_a_gpu_are_refused() -> None:
     with pytest.raises(UserError, match="'events' runs on a CPU, not on cuda; leave BACKEND away"):
         choose("events", "cuda")
+
+
+def test_convolutions_are_timed_with_their_errors() -> None:
+    row = measured(4, 6, 4, torch.device("cpu"), 3)
+    assert len(row) == len(HEAD)
+    assert row[:2] == ("4 to 6", "4 x 4")
+    assert all(float(error) < 1e-5 for error in row[4::3])
 
 
 def test_speed_is_measured_on_weights_that_are_there() -> None:
