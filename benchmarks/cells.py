@@ -1,6 +1,7 @@
 """Cells, the units of work: small picklable descriptions, the grid they form, and the file each record goes to."""
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from benchmarks.plugins import Registry, registry
+from benchmarks.plugins import Registry, fault, registry
 from benchmarks.selection import Choice
 from msat.errors import UserError, unknown_name
 from msat.task import AdaptiveParameters, ModelSpec, Profile, Task
@@ -43,6 +44,10 @@ class Options:
         for name, value in least.items():
             if value is not None and value < 1:
                 raise UserError(f"{name.upper()} must be at least 1, got {value}; set {name.upper()}=1 or more.")
+        if self.data is not None and not self.data.is_dir():
+            raise UserError(
+                f"DATA={self.data} is no folder; correct it, or make the folder if data are to be downloaded into it."
+            )
 
     @property
     def registry(self) -> Registry:
@@ -135,7 +140,13 @@ def settings(options: Options, tasks: str | None, models: str | None) -> list[Se
     wanted: Sequence[str | None] = names(models) or [None]
     found = []
     for task in chosen:
-        every = list(task.models(options.profile))
+        try:
+            every = list(task.models(options.profile))
+        except Exception as error:  # a task is foreign code and may raise anything
+            source = inspect.getsourcefile(type(task))
+            raise UserError(
+                f"task '{task.name}' cannot name its networks: {fault(error, Path(source or ''))}"
+            ) from error
         for name in every if wanted == ["all"] else wanted:
             found.append(Setting(task.name, task.model(options.profile, name)[0], options))
     return list(dict.fromkeys(found))

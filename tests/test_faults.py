@@ -209,6 +209,20 @@ def test_a_task_that_breaks_does_not_end_the_run(faulty: Path):
     assert [record.cell.task for record in read_records(Path("results"))[0]] == ["clouds"]
 
 
+def test_a_task_that_cannot_name_its_networks_is_a_mistake(faulty: Path):
+    faulty.write_text(STORMS + "\n    def models(self, profile):\n        raise KeyError('hail')\n")
+    done = CliRunner().invoke(app, ["run", "--task", "storms", "--plugin", str(TINY), "--plugin", str(faulty)])
+    assert done.exit_code == 2
+    assert "task 'storms' cannot name its networks: KeyError: 'hail' (faulty.py, line " in done.stderr
+
+
+def test_a_folder_of_data_must_be_there(faulty: Path):
+    done = run(faulty, "--data", "nowhere")
+    assert done.exit_code == 2
+    assert "DATA=nowhere is no folder; correct it" in done.stderr
+    assert not Path("nowhere").exists()
+
+
 def test_a_network_in_which_nothing_spikes_has_a_page(faulty: Path):
     done = run(faulty, "--methods", "maximum", "--steps", "1")
     assert done.exit_code == 0, done.output
