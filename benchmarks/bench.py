@@ -32,7 +32,7 @@ LEAST_BATCH = 4
 GPU_BATCH = 1024
 """Most inputs in a batch on a GPU: enough to hide the launches of their kernels."""
 GPU_BYTES = 100
-"""Room for one neuron on a GPU: its states, current and output, a pool's windows, two terms of a convolution's input."""
+"""Room for one neuron on a GPU: states, current and output, a pool's windows, the parts of a convolution's input."""
 SELECTION_SEED = 20230323
 CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not augmented"
 

@@ -44,7 +44,7 @@ class Options:
         for name, value in least.items():
             if value is not None and value < 1:
                 raise UserError(f"{name.upper()} must be at least 1, got {value}; set {name.upper()}=1 or more.")
-        if self.data is not None and not self.data.is_dir():
+        if self.profile == "full" and self.data is not None and not self.data.is_dir():
             raise UserError(
                 f"DATA={self.data} is no folder; correct it, or make the folder if data are to be downloaded into it."
             )
@@ -142,6 +142,8 @@ def settings(options: Options, tasks: str | None, models: str | None) -> list[Se
     for task in chosen:
         try:
             every = list(task.models(options.profile))
+        except UserError:
+            raise
         except Exception as error:  # a task is foreign code and may raise anything
             source = inspect.getsourcefile(type(task))
             raise UserError(

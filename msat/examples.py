@@ -1,8 +1,8 @@
-"""The examples of each training step, taken in a seeded order and changed at random: a function of (seed, step) alone."""
+"""The examples of each training step, taken in a seeded order and changed at random: a function of seed, step and device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from msat.task import Recipe, Split, Task
 
 TOGETHER = 400
 """Most steps whose examples a GPU makes at once: changing 128 pictures takes it as long as changing 50,000."""
+VALUES = 200_000_000
+"""Most values of them: 800 MB as float32."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,13 @@ class Examples:
         """Steps of an epoch; what does not fill a batch waits for another epoch's order."""
         return max(1, len(self.train) // self.recipe.batch)
 
-    @property
+    @cached_property
     def together(self) -> int:
         """Steps whose examples are made at once; their random changes come from one seed, so they depend on this number."""
-        return 1 if self.device.type == "cpu" else min(TOGETHER, self.per_epoch)
+        if self.device.type == "cpu":
+            return 1
+        values = self.recipe.batch * self.train.take(torch.arange(1)).numel()
+        return max(1, min(TOGETHER, self.per_epoch, VALUES // values))
 
     def stream(self, first: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the examples of the steps from `first` to `steps` - 1 in order.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from msat.errors import UserError
+
 Update = Callable[[Tensor, Tensor], None]
 """Changes weights, optimizer and sums, all in place, from inputs [batch, ...] and labels [batch]."""
 WARM_UP = 3
@@ -21,6 +23,9 @@ class Recorded:
 
     Args:
         update: what to record; it must not wait for the GPU nor copy from the CPU.
+
+    Raises:
+        UserError: when called, if the update does one of these.
     """
 
     def __init__(self, update: Update) -> None:
@@ -39,8 +44,15 @@ class Recorded:
         if self.graph is None:
             self.inputs, self.labels = inputs.clone(), labels.clone()
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # only notes the launches
-                self.update(self.inputs, self.labels)
+            try:
+                with torch.cuda.graph(self.graph):  # only notes the launches
+                    self.update(self.inputs, self.labels)
+            except RuntimeError as error:
+                reason = str(error).split("\n")[0].rstrip(".")
+                raise UserError(
+                    f"a training step of this network cannot be recorded as a CUDA graph ({reason}); have its forward pass"
+                    " look at no values, or train it with DEVICE=cpu."
+                ) from error
         self.inputs.copy_(inputs)
         self.labels.copy_(labels)
         self.graph.replay()

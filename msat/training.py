@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -179,10 +179,12 @@ def _train_to(
     """Train and write the checkpoint; the unfinished state lies beside it until then."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")
-    run = _Run(network, task, recipe, data, seed, device)
-    if unfinished.exists():
-        run.restore(unfinished)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _fastest_convolutions():
+    gpus = [device] if device.type == "cuda" else []
+    here = torch.cuda.device(device) if gpus else nullcontext()  # recordings are made on the current GPU
+    with torch.random.fork_rng(devices=gpus), _fastest_convolutions(), here:
+        run = _Run(network, task, recipe, data, seed, device)
+        if unfinished.exists():
+            run.restore(unfinished)
         run.finish(unfinished, report)
     loss, accuracy = run.means()
     meta = {"loss": loss, "accuracy": accuracy, "seconds": round(run.seconds, 1), "epochs": recipe.epochs,
@@ -203,7 +205,7 @@ def _fastest_convolutions() -> Iterator[None]:
 
 
 class _Run:
-    """One training; every random draw is a function of (seed, step), so resuming changes nothing."""
+    """One training; every random draw is a function of (seed, step) and the kind of device, so resuming changes nothing."""
 
     def __init__(
         self, network: nn.Module, task: Task, recipe: Recipe, data: Data, seed: int, device: torch.device
@@ -255,7 +257,9 @@ class _Run:
         try:
             state = torch.load(unfinished, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            # Rates, and whether an update can be recorded, are this run's.
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
             self.step, self.seconds = state["step"], state["seconds"]
             self.sums.copy_(state["sums"])
         except UNREADABLE as error:

@@ -13,7 +13,7 @@ PADDING = 4
 GREY = 124
 """What cutout leaves behind: near the mean of natural images."""
 APART = 128
-"""Distance of images that AutoAugment changes alike, in one call: the batch of the recipes here."""
+"""Distance of images that AutoAugment changes alike, in one call: the batch of all recipes here, so never in one step."""
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

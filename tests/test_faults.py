@@ -217,7 +217,7 @@ def test_a_task_that_cannot_name_its_networks_is_a_mistake(faulty: Path):
 
 
 def test_a_folder_of_data_must_be_there(faulty: Path):
-    done = run(faulty, "--data", "nowhere")
+    done = run(faulty, "--profile", "full", "--data", "nowhere")
     assert done.exit_code == 2
     assert "DATA=nowhere is no folder; correct it" in done.stderr
     assert not Path("nowhere").exists()

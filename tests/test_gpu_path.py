@@ -1,7 +1,7 @@
 """What `folded` does on a GPU, on the CPU: kernels by torch.compile, convolutions as matrix or TF32 products."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,17 @@ from benchmarks.speed.convolutions import HEAD, measured
 from benchmarks.speed.subjects import SPECS
 from msat.adaptive import AdaptiveThreshold, SpikeConfidence
 from msat.backends import Backend, Folded, Step, choose, fused
-from msat.backends.convolutions import arithmetic, rounded, small_as_matrix, split
+from msat.backends.convolutions import (
+    Convolution,
+    Instead,
+    arithmetic,
+    rounded,
+    small_as_matrix,
+    split,
+    tensor_float,
+    three_products,
+)  # fmt: skip
+from msat.backends.folded import FoldedSession
 from msat.backends.kernels import NoCompiler, library
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron
@@ -128,39 +138,56 @@ LAYERS = [
 @torch.no_grad()
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 @pytest.mark.parametrize("pixels", [4, 9])
-@pytest.mark.parametrize("tensor_float", [False, True])
-def test_convolutions_keep_their_results(layer: nn.Module, pixels: int, tensor_float: bool) -> None:
+@pytest.mark.parametrize("three", [False, True])
+def test_convolutions_keep_their_results(layer: nn.Module, pixels: int, three: bool) -> None:
     """Small maps by a matrix product, larger ones as they are; or three products, whose factors here are not rounded."""
     x = torch.randn(7, 6, pixels, pixels).contiguous(memory_format=torch.channels_last)
     wanted = layer(x)
-    with arithmetic(tensor_float):
+    with arithmetic(three):
         found = layer(x)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_settings_are_put_back() -> None:
-    cudnn = torch.backends.cudnn
+def test_tensor_cores_compute_nothing_but_the_three_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grouped and transposed convolutions and matrix products stay in fp32; keywords make no difference."""
+    cudnn, asked = torch.backends.cudnn, []
     before = cudnn.allow_tf32
-    with arithmetic(True):
-        assert cudnn.allow_tf32
-        assert not torch.backends.cuda.matmul.allow_tf32
-    with arithmetic(False):
-        assert not cudnn.allow_tf32
+
+    def noted(name: str, of: Any) -> Callable[..., Tensor]:
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            asked.append((name, cudnn.allow_tf32, args[0].shape[1]))
+            return of(*args, **kwargs)
+
+        return call
+
+    plain = noted("plain", torch.conv2d)
+    monkeypatch.setattr(torch, "conv2d", plain)  # what the mode looks for
+    x, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 4, 3, 3)
+    for three in (True, False):
+        mode = Instead(three_products if three else small_as_matrix)
+        with tensor_float(False):
+            mode.__torch_function__(plain, (), (x,), {"weight": weight, "padding": 1})
+            mode.__torch_function__(plain, (), (x, weight[:, :2]), {"groups": 2})
+            mode.__torch_function__(plain, (), (x.double(), weight.double()))
+    assert asked == [("plain", True, 12), ("plain", False, 4), ("plain", False, 4), *[("plain", False, 4)] * 3]
     assert cudnn.allow_tf32 == before
+    with arithmetic(True):
+        assert not cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_small_maps_are_matrix_products() -> None:
-    asked: list[str] = []
+    asked: list[tuple[int, ...]] = []
 
     def convolution(x: Tensor, *rest: Any) -> Tensor:
-        asked.append("convolution")
+        asked.append(tuple(x.shape[2:]))
         return torch.conv2d(x, *rest)
 
-    weight = torch.randn(2, 3, 3, 3)
     for pixels in (4, 5):
-        small_as_matrix(convolution, torch.randn(1, 3, pixels, pixels), weight, None, (1, 1), (1, 1), (1, 1), 1)
-    assert asked == ["convolution"]
+        maps, weight = torch.randn(1, 3, pixels, pixels), torch.randn(2, 3, 3, 3)
+        small_as_matrix(convolution, Convolution(maps, weight, padding=(1,)))
+    assert asked == [(5, 5)]
 
 
 def test_numbers_are_rounded_to_eleven_bits() -> None:
@@ -185,6 +212,14 @@ def test_batches_fill_a_gpu() -> None:
     assert gpu_batch([276_480], 75 << 30) == 1024
     assert gpu_batch([4_000_000], 75 << 30) == 201
     assert gpu_batch([4_000_000], 1 << 28) == 1
+
+
+def test_chunks_of_a_gpu_are_bounded(small: tuple[nn.Module, Tensor]) -> None:
+    session = FoldedSession(converted(constant.maximum(), *small), None)
+    session.cuda = True
+    assert [session.chunk_steps(batch) for batch in (2, 64, 1000, 2000)] == [32, 16, 1, 1]
+    session.largest = 800_000
+    assert session.chunk_steps(64) == 2
 
 
 def test_diagnostics_take_one_batch_on_a_gpu_that_has_room() -> None:

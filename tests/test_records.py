@@ -1,6 +1,7 @@
 """Records: whole or not at all, results only where a cell is done, statistics against known values."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks.bench import stratified
+from benchmarks.provenance import _code
 from benchmarks.records import Part, Record, pack, read_record, read_records, unpack, write
 from benchmarks.statistics import decimals, first_reach, settled, wilson
 from tests.making import make_record
@@ -83,3 +85,36 @@ def test_a_limit_is_stratified_and_nested():
     assert torch.bincount(labels[few]).tolist() == [5, 5, 5, 5]
     assert set(few.tolist()) < set(more.tolist())
     assert stratified(labels, None).tolist() == stratified(labels, 1000).tolist() == list(range(100))
+
+
+SOURCE = '''"""What it is."""
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule."""
+
+    k: float = 1.0
+
+    def threshold(self, site, *rest, **named):
+        """Say so."""
+        return [self.k * x for x in site if x > 0] or f"{rest!r}"  # why
+
+
+def empty(): ...
+'''
+
+
+def test_a_source_has_one_hash_under_every_version_of_python(tmp_path: Path) -> None:
+    """Printed by Python 3.11; 3.12 and 3.13 write their syntax trees otherwise."""
+    file = tmp_path / "rule.py"
+    file.write_text(SOURCE)
+    code = _code(file)
+    assert sha256(code.encode()).hexdigest()[:16] == "2460a9562ff25a18"
+    file.write_text(SOURCE.replace("A rule.", "Another text.").replace("# why", "# because"))
+    _code.cache_clear()
+    assert _code(file) == code
+    file.write_text(SOURCE.replace("1.0", "2.0"))
+    _code.cache_clear()
+    assert _code(file) != code

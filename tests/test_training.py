@@ -1,9 +1,12 @@
 """Training: resuming changes nothing, checkpoints are found again, and damaged files are refused in one sentence."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -12,8 +15,9 @@ from torch import Tensor, nn
 import msat.training as training
 from msat.errors import MissingData, UserError
 from msat.examples import Examples
+from msat.recorded import WARM_UP, Recorded, recordable
 from msat.task import CHAIN, Data, ModelSpec, Profile, Provenance, Recipe, Task, TensorSplit
-from msat.training import Progress, batches, checkpoint_path, evaluate, learning_rate, train, weights_hash
+from msat.training import Progress, _Run, batches, checkpoint_path, evaluate, learning_rate, train, weights_hash
 
 RECIPE = Recipe(epochs=3, learning_rate=0.05, schedule="one-cycle", batch=16, augment=("jitter",))
 
@@ -190,6 +194,75 @@ def test_examples_do_not_depend_on_where_a_training_goes_on(monkeypatch: pytest.
     for first in (1, 3, 6, 11):
         for (inputs, labels), (again, same) in zip(examples.stream(first, 12), whole[first:], strict=True):
             assert torch.equal(inputs, again) and torch.equal(labels, same)
+
+
+def test_examples_made_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = partial(Examples, DATA.train, TASK, RECIPE, 1)
+    assert examples(torch.device("cpu")).together == 1
+    assert examples(torch.device("cuda")).together == 4
+    monkeypatch.setattr("msat.examples.VALUES", 2 * 16 * 16)
+    assert examples(torch.device("cuda")).together == 2
+
+
+def test_recurrent_networks_are_not_recorded() -> None:
+    cuda = torch.device("cuda")
+    assert recordable(build(DATA), cuda)
+    assert not recordable(nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 3)), cuda)
+    assert not recordable(build(DATA), torch.device("cpu"))
+
+
+class Graph:
+    """Stands for a CUDA graph: notes in a capture what is to be done, and does it in each replay."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+def test_updates_are_recorded_once_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    recorded = Recorded(lambda inputs, labels: seen.append(float(inputs.sum() + labels.sum())))
+    for number in range(6):
+        recorded(torch.full((2,), float(number)), torch.tensor([number]))
+    assert seen == [0.0, 3.0, 6.0, 9.0]  # three as they are, one recorded
+    assert isinstance(recorded.graph, Graph)
+    assert recorded.graph.replays == 3
+    assert recorded.inputs.tolist() == [5.0, 5.0]
+    assert recorded.labels.tolist() == [5]
+
+
+def test_what_cannot_be_recorded_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Tensor) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    for name in ("Stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    recorded = Recorded(refuse)
+    recorded.done = WARM_UP
+    with pytest.raises(UserError, match=r"CUDA graph \(operation not permitted when stream is capturing\); have its"):
+        recorded(torch.zeros(1), torch.zeros(1))
+
+
+def test_a_training_begun_on_a_gpu_goes_on_on_a_cpu(tmp_path: Path) -> None:
+    """A GPU's optimizer is told that it is recorded; a CPU's must not be."""
+    recipe = replace(RECIPE, optimizer="adam", learning_rate=0.01)
+    runs = [_Run(build(DATA), TASK, recipe, DATA, 1, torch.device("cpu")) for _ in range(2)]
+    for inputs, labels in runs[0].examples.stream(0, 2):
+        runs[0]._step(inputs, labels)
+    runs[0].optimizer.param_groups[0]["capturable"] = True
+    runs[0]._save(tmp_path / "begun.unfinished")
+    runs[1].restore(tmp_path / "begun.unfinished")
+    assert runs[1].optimizer.param_groups[0]["capturable"] is False
+    runs[1]._step(inputs, labels)
+    assert all(torch.isfinite(weight).all() for weight in runs[1].network.parameters())
 
 
 def test_a_step_s_labels_do_not_depend_on_how_many_steps_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

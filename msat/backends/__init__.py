@@ -16,7 +16,7 @@ __all__ = ["BACKENDS", "Backend", "Events", "Folded", "Session", "Step", "Traffi
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "events": Events,
     "folded": Folded,
-    "folded-tf32x3": partial(Folded, tensor_float=True),
+    "folded-tf32x3": partial(Folded, three=True),
     "step": Step,
 }
 

@@ -23,6 +23,8 @@ FRAME_BUDGET = 4_000_000
 """Most values in the largest tensor of a chunk; beyond it a CPU's last-level cache no longer helps."""
 GPU_FRAMES = 1024
 """Most frames of a chunk on a GPU: enough to hide the launches of their kernels."""
+GPU_VALUES = 128_000_000
+"""Most values in the largest tensor of a chunk of several steps on a GPU: 512 MB."""
 
 
 class Folded(Backend):
@@ -31,33 +33,34 @@ class Folded(Backend):
     Args:
         chunk: steps in a chunk; None chooses by the network's size, on a GPU by the batch.
         joined: whether a population's step runs as one compiled kernel; None: on a GPU.
-        tensor_float: whether a GPU computes convolutions by three TF32 products.
+        three: whether convolutions are computed by three TF32 products.
     """
 
-    def __init__(self, chunk: int | None = None, joined: bool | None = None, tensor_float: bool = False) -> None:
-        self.chunk, self.joined, self.tensor_float = chunk, joined, tensor_float
-        self.name = "folded-tf32x3" if tensor_float else "folded"
+    def __init__(self, chunk: int | None = None, joined: bool | None = None, three: bool = False) -> None:
+        self.chunk, self.joined, self.three = chunk, joined, three
+        self.name = "folded-tf32x3" if three else "folded"
 
     def open(self, network: SpikingNetwork) -> Session:
-        return FoldedSession(network, self.chunk, self.joined, self.tensor_float)
+        return FoldedSession(network, self.chunk, self.joined, self.three)
 
 
 class FoldedSession(Session):
     """Keeps the currents of constant stages for the batch at hand."""
 
     def __init__(
-        self, network: SpikingNetwork, chunk: int | None, joined: bool | None = None, tensor_float: bool = False
+        self, network: SpikingNetwork, chunk: int | None, joined: bool | None = None, three: bool = False
     ) -> None:
         super().__init__(network)
         self.chunk = chunk
         self.cuda = network.network.example.device.type == "cuda"
         self.joined = self.cuda if joined is None else joined
-        self.arithmetic = partial(arithmetic, tensor_float) if self.cuda or tensor_float else nullcontext
+        self.arithmetic = partial(arithmetic, three) if self.cuda or three else nullcontext
         self.largest = max(math.prod(shape) for shape in network.network.shapes())
         self.constants: dict[int, Tensor] = {}
 
     def chunk_steps(self, batch: int) -> int:
-        most = GPU_FRAMES // batch if self.cuda else FRAME_BUDGET // (batch * self.largest)
+        values = batch * self.largest
+        most = min(GPU_FRAMES // batch, GPU_VALUES // values) if self.cuda else FRAME_BUDGET // values
         return self.chunk or max(1, min(32, most))
 
     def close_batch(self) -> None:
