@@ -83,15 +83,18 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def figure(results: Path, cell: Spec, interval: bool) -> str:
-    """Return the accuracy of a method at a step on a network, percent; the mean over seeds where there are several.
+    """Return the accuracy of a method at a step on a network, percent; the mean over seeds, a dash if it was not run there.
 
     Raises:
-        UserError: there is none.
+        UserError: it was run there for other steps.
     """
     frame = _accuracies(results / cell["at"])
     if cell["method"] == ANN:
         return md.percent([int(frame["ann_correct"].iloc[0])], int(frame["tested"].iloc[0]), interval=False)
-    found = frame[(frame["method"] == cell["method"]) & (frame["step"] == cell["step"])]
+    found = frame[frame["method"] == cell["method"]]
+    if found.empty:
+        return md.NONE
+    found = found[found["step"] == cell["step"]]
     if found.empty:
         raise UserError(f"{results / cell['at']} has no {cell['method']} at step {cell['step']}; measure it.")
     return md.percent(found["correct"].astype(int).tolist(), int(found["tested"].iloc[0]), interval)
@@ -112,7 +115,7 @@ def contrast(results: Path, cell: Spec) -> str:
 
 
 def expense(results: Path, cell: Spec) -> str:
-    """Return a number of energy.csv for a method on a network, where the cell says `place` (T, settled): mean over seeds.
+    """Return a number of energy.csv for a method on a network at a `place` (T, settled): mean over seeds, a dash if not run.
 
     Beside the columns of the file there is `neurons`, the share of the neurons in strict energy, percent.
 
@@ -121,7 +124,10 @@ def expense(results: Path, cell: Spec) -> str:
     """
     place = results / cell["at"]
     frame = pd.read_csv(place.parent / "energy.csv")
-    found = frame[(frame["model"] == place.name) & (frame["method"] == cell["method"]) & (frame["at"] == cell["place"])]
+    found = frame[(frame["model"] == place.name) & (frame["method"] == cell["method"])]
+    if found.empty:
+        return md.NONE
+    found = found[found["at"] == cell["place"]]
     found = found[found["T"] == found["T"].max()]
     if found.empty or found["step"].isna().any():
         raise UserError(
