@@ -76,6 +76,10 @@ paper: $(READY)
 	    --results results/calibration-$$size || exit; done
 	$(FULL) --task speech --epochs 24 --steps 2048 --methods msat,maximum,rmp
 	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --steps 2048 --methods msat,maximum,rmp
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results results/recipe
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results results/recipe --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results results/recipe
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results results/recipe --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu
 	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results results/gpu
