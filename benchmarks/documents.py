@@ -60,6 +60,10 @@ def table(results: Path, spec: Spec) -> str:
     """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell.
 
     Where they also say `over`, it holds the difference to that method; where they say `energy`, that column of energy.csv.
+    A method that was not run on a network has a dash there.
+
+    Raises:
+        UserError: a row or a column has nothing but dashes, as a mistyped method would give.
     """
     rows, columns = spec["rows"], spec["columns"]
     interval = spec.get("interval", False)
@@ -69,9 +73,16 @@ def table(results: Path, spec: Spec) -> str:
             return expense(results, spec)
         return contrast(results, spec) if "over" in spec else figure(results, spec, interval)
 
-    lines = [[_title(row), *(cell({**row, **column}) for column in columns)] for row in rows]
+    lines = [[cell({**row, **column}) for column in columns] for row in rows]
+    for entries, found in ((rows, lines), (columns, zip(*lines, strict=True))):
+        for entry, cells in zip(entries, found, strict=True):
+            if set(cells) == {md.NONE}:
+                raise UserError(
+                    f"table '{spec['name']}' has no figure for '{_title(entry)}'; correct the name or measure it."
+                )
     head = [spec["head"], *map(_title, columns)]
-    return "\n".join(map(_line, [head, ["---", *["--:"] * len(columns)], *lines]))
+    body = [[_title(row), *cells] for row, cells in zip(rows, lines, strict=True)]
+    return "\n".join(map(_line, [head, ["---", *["--:"] * len(columns)], *body]))
 
 
 def _title(entry: Spec) -> str:

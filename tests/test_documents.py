@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.documents import contrast, expense, figure, rendered, replaced
+from benchmarks.documents import contrast, expense, figure, rendered, replaced, table
 from benchmarks.markdown import NONE
 from benchmarks.records import read_records, write
 from benchmarks.tables import latency_frame, sections
@@ -81,6 +81,20 @@ def test_an_energy_is_the_mean_over_seeds_of_the_longest_run(tmp_path: Path):
         with pytest.raises(UserError, match="measure it"):
             expense(tmp_path, cell | missing | {"energy": "step"})
     assert expense(tmp_path, cell | {"method": "absent", "energy": "step"}) == NONE
+
+
+def test_a_row_or_a_column_without_any_figure_is_a_mistake(tmp_path: Path):
+    columns = ["model", "method", "T", "seed", "status", "step", "tested", "correct", "ann_correct"]
+    rows = [[net, name, 8, 0, "done", 8, 50, 20, 45] for net, name in (("a", "one"), ("a", "two"), ("b", "one"))]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "accuracy.csv", index=False)
+    spec = {"name": "t", "head": "", "rows": [{"method": "one"}, {"method": "two"}]}
+    nets = [{"title": net, "at": net, "step": 8} for net in "ab"]
+    assert table(tmp_path, spec | {"columns": nets}).endswith("| two | 40 | – |")
+    with pytest.raises(UserError, match="table 't' has no figure for 'twoo'; correct the name"):
+        table(tmp_path, spec | {"columns": nets, "rows": [{"method": "one"}, {"method": "twoo"}]})
+    methods = [{"method": "one"}, {"method": "ones"}]
+    with pytest.raises(UserError, match="no figure for 'ones'"):
+        table(tmp_path, spec | {"columns": methods, "rows": nets})
 
 
 def test_a_table_replaces_what_stood_between_its_marks():
