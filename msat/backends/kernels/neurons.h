@@ -194,7 +194,7 @@ struct AdaptiveThreshold {
     }
 
     void fire(const float* x, int64_t p, int vectors, int t, uint32_t* fired, float* sent, float*) {
-        constexpr int K = LANES == 16 ? 4 : 2;  // as many as the registers hold
+        constexpr int K = 4;  // side by side: more than AVX2 has registers for, but two wait for each other longer than four spill
         int i = 0;
         for (; i + K <= vectors; i += K) fire<K>(x, p, i, t, fired, sent);
         for (; i < vectors; i++) fire<1>(x, p, i, t, fired, sent);
