@@ -11,7 +11,7 @@ from benchmarks.cells import label, names
 from benchmarks.costs import energy_counts
 from benchmarks.history import records_at
 from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
-from benchmarks.records import Record, Result, read_record, read_records
+from benchmarks.records import Record, Result, read_record, read_records, reported
 from benchmarks.statistics import decimals, needed, settled
 from benchmarks.tables import ENERGY_EPSILON, labels
 from msat import energy
@@ -95,7 +95,7 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
         if record is None or record.result is None:
             raise UserError(f"{path} is not a done record of this version; run its cell with `msat-bench run`.")
         return Side([record], many=False)
-    done = _done(read_records(results)[0], lambda _: True)
+    done = _done(reported(results), lambda _: True)
     known = _done(done, wanted)
     called = labels(known)
     method, _, parameters = text.partition(":")

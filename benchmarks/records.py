@@ -285,6 +285,19 @@ def read_records(folder: Path) -> tuple[list[Record], list[Path]]:
     return [record for _, record in found], broken
 
 
+def task_folders(results: Path) -> list[Path]:
+    """Return the folders that may hold a task's records."""
+    return sorted(path for profile in ("sample", "full") for path in (results / profile).glob("*/"))
+
+
+def reported(results: Path) -> list[Record]:
+    """Return the records that the report of a results folder reads; of a folder that is not laid out so, all below it.
+
+    A results folder may hold others (results/recipe), whose records its own tables do not show.
+    """
+    return [record for folder in task_folders(results) or [results] for record in read_records(folder)[0]]
+
+
 def pack(bits: Tensor) -> str:
     """Return booleans [N] as base64 of packed bits."""
     return base64.b64encode(np.packbits(bits.cpu().numpy()).tobytes()).decode()

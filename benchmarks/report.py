@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.costs import energy_frame
 from benchmarks.page import page
-from benchmarks.records import Record, read_files
+from benchmarks.records import Record, read_files, task_folders
 from benchmarks.tables import Section, accuracy_frame, latency_frame, sections, site_frame
 from msat import energy
 
@@ -48,11 +48,6 @@ def report_tasks(results: Path, folders: Sequence[Path], costs: str = energy.DEF
     if records:
         report.written += write_overall(results, records, costs)
     return report
-
-
-def task_folders(results: Path) -> list[Path]:
-    """Return the folders that may hold a task's records."""
-    return sorted(path for profile in ("sample", "full") for path in (results / profile).glob("*/"))
 
 
 def write_task(folder: Path, records: Sequence[Record], costs: str = energy.DEFAULT) -> list[Path]:

@@ -192,6 +192,17 @@ def test_compare_counts_the_same_inputs(tmp_path: Path):
         compare("a", "c", tmp_path)
 
 
+def test_compare_reads_what_the_report_of_its_results_reads(tmp_path: Path):
+    for folder, right in (("", 50), ("recipe", 30)):
+        for name in ("a", "b"):
+            write(with_bits(name, right, 64), tmp_path / folder / "full" / "clouds" / "mlp" / f"{name}.json")
+    once = compare("a", "b", tmp_path / "recipe")
+    assert once.count("McNemar") == 1 and "  47  " in once
+    own = compare("a", "b", tmp_path)
+    assert own.count("McNemar") == 1 and "78.1" in own
+    assert own == compare("a", "b", tmp_path / "full") != once
+
+
 def test_compare_says_where_each_wins(tmp_path: Path):
     for folder, right in (("one", {"a": 60, "b": 20, "c": 30}), ("two", {"a": 20, "b": 60})):
         for name, number in right.items():
