@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -282,12 +281,10 @@ def test_a_plugin_that_breaks_is_named(call: Call, tmp_path: Path, source: str, 
     assert text in done.stderr
 
 
-def test_list_is_quick_and_imports_no_torch():
-    code = "import sys, benchmarks.cli as c; c.app(['list'], standalone_mode=False); assert 'torch' not in sys.modules"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_list_imports_nothing_heavy():
+    heavy = {"torch", "numpy", "pandas", "matplotlib"}
+    code = f"import sys, benchmarks.cli as c; c.app(['list'], standalone_mode=False); assert not {heavy} & sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
     assert "speech" in done.stdout
     assert "fraction=0.5" in done.stdout
 
