@@ -155,11 +155,11 @@ def test_every_stage_agrees_on_equal_spikes(method: Method, network: tuple[nn.Mo
 
 
 def compare(got: Tensor, expected: Tensor, spiking: SpikingNetwork, position: int) -> None:
-    """Outputs are equal to rounding, but for at most 0.3 % of the units, which met a threshold (or a tie of a pool) exactly."""
+    """Outputs are equal to rounding, but for at most 0.3 % of the units, or one, which met a threshold or a tie of a pool."""
     scale = expected.abs().max().clamp(min=1e-6)
     off = (got - expected).abs() > 2e-5 * scale
     neurons = off.any(0)
-    allowed = 0 if isinstance(spiking.stages[position].stage.rule, Readout) else 0.003 * neurons.numel()
+    allowed = 0 if isinstance(spiking.stages[position].stage.rule, Readout) else max(1, 0.003 * neurons.numel())
     assert int(neurons.sum()) <= allowed, f"{int(neurons.sum())} of {neurons.numel()} neurons at stage {position}"
 
 

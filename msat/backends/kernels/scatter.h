@@ -2,9 +2,13 @@
 #pragma once
 #include "gather.h"
 
+struct alignas(64) Line {
+    float values[16];
+};
+
 // The output rows that are still open, in a ring: each has Wo pixels of one tile and margins that catch what leaves the map.
 struct Rows {
-    std::vector<float> memory;
+    std::vector<Line> memory;
     float* first = nullptr;
     int64_t length = 0;  // floats of a row
     int margin = 0, count = 0;
@@ -15,8 +19,8 @@ struct Rows {
         while (count < open) count *= 2;
         margin = left;
         length = int64_t(width) * tile;
-        memory.resize(count * length + LANES);
-        first = (float*)((uintptr_t(memory.data()) + 63) / 64 * 64);
+        memory.resize((count * length + 15) / 16);
+        first = memory.data()->values;
     }
 };
 
