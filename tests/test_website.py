@@ -1,4 +1,4 @@
-"""The page in headless Chromium: no errors, no requests; sorting, filtering, pointing, downloading; and its time and size."""
+"""The page in headless Chromium: no errors, no requests; sorting, filtering, pointing, downloading; and its size."""
 
 import csv
 import json
@@ -48,11 +48,9 @@ def test_text_from_plugins_is_escaped(results: Path):
     assert "sourceMappingURL" not in page
 
 
-def test_500_records_within_30_s_of_work_and_5_mb(tmp_path: Path):
+def test_500_records_within_5_mb(tmp_path: Path):
     fill(tmp_path, 500)
-    started = time.process_time()
     report = report_all(tmp_path)
-    assert time.process_time() - started < 30
     assert report.broken == []
     assert len(report.written) == 12
     assert (tmp_path / "index.html").stat().st_size < LIMIT
