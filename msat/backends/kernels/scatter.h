@@ -2,8 +2,10 @@
 #pragma once
 #include "gather.h"
 
+// A cache line: memory in lines begins at one, whatever the width of a vector.
+constexpr int LINE = 64 / sizeof(float);
 struct alignas(64) Line {
-    float values[16];
+    float values[LINE];
 };
 
 // The output rows that are still open, in a ring: each has Wo pixels of one tile and margins that catch what leaves the map.
@@ -19,7 +21,7 @@ struct Rows {
         while (count < open) count *= 2;
         margin = left;
         length = int64_t(width) * tile;
-        memory.resize((count * length + 15) / 16);
+        memory.resize((count * length + LINE - 1) / LINE);
         first = memory.data()->values;
     }
 };
