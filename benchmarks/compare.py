@@ -11,7 +11,7 @@ from benchmarks.cells import label, names
 from benchmarks.costs import energy_counts
 from benchmarks.history import records_at
 from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
-from benchmarks.records import Record, Result, read_record, read_records, reported
+from benchmarks.records import Record, Result, read_record, reported
 from benchmarks.statistics import decimals, needed, settled
 from benchmarks.tables import ENERGY_EPSILON, labels
 from msat import energy
@@ -104,7 +104,7 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
         if name in called.values():
             return Side([record for record in known if called[id(record)] == name], many=False)
     if path.is_dir():
-        return Side(_done(read_records(path)[0], wanted), many=True)
+        return Side(_done(reported(path), wanted), many=True)
     committed = records_at(text, results)
     if committed is None:
         if not known:

@@ -2,14 +2,15 @@
 
 import io
 import tarfile
+import tempfile
 from pathlib import Path
 
 from benchmarks.provenance import git
-from benchmarks.records import Record, parse
+from benchmarks.records import Record, reported
 
 
 def records_at(revision: str, results: Path) -> list[Record] | None:
-    """Return the records below the results folder at a commit, in order of their paths; None if no commit is meant.
+    """Return the records that the report of a results folder reads at a commit; None if no commit is meant.
 
     Args:
         revision: a commit as git names it: hash, branch, tag, HEAD~3.
@@ -23,15 +24,10 @@ def records_at(revision: str, results: Path) -> list[Record] | None:
     root = Path(top.decode().removesuffix("\n"))
     name = place.relative_to(root.resolve()).as_posix()
     content = git(root, "archive", "--format=tar", found.decode().strip(), "--", name)
-    return _records(content) if content is not None else []  # git archive fails where the commit lacks the folder
+    return _records(content, name) if content is not None else []  # git archive fails where the commit lacks the folder
 
 
-def _records(content: bytes) -> list[Record]:
-    found = []
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        for member in sorted(archive.getmembers(), key=lambda member: member.name):
-            file = archive.extractfile(member) if member.name.endswith(".json") else None
-            record = parse(file.read()) if file else None
-            if record is not None:
-                found.append(record)
-    return found
+def _records(content: bytes, name: str) -> list[Record]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive, tempfile.TemporaryDirectory() as folder:
+        archive.extractall(folder, [member for member in archive if member.name.endswith(".json")], filter="data")
+        return reported(Path(folder) / name)

@@ -260,16 +260,8 @@ def write(record: Record, file: Path) -> None:
 def read_record(file: Path) -> Record | None:
     """Return a record, or None where the file is absent, broken or of another version."""
     try:
-        return parse(file.read_bytes())
-    except OSError:
-        return None
-
-
-def parse(content: bytes) -> Record | None:
-    """Return the record that a file's content holds, or None where it is broken or of another version."""
-    try:
-        return Record.model_validate_json(content)
-    except ValidationError:
+        return Record.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
         return None
 
 

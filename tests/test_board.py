@@ -201,6 +201,7 @@ def test_compare_reads_what_the_report_of_its_results_reads(tmp_path: Path):
     own = compare("a", "b", tmp_path)
     assert own.count("McNemar") == 1 and "78.1" in own
     assert own == compare("a", "b", tmp_path / "full") != once
+    assert compare(str(tmp_path), str(tmp_path / "recipe"), tmp_path).startswith("2 pairs, 0 of them")
 
 
 def test_compare_says_where_each_wins(tmp_path: Path):
@@ -261,12 +262,15 @@ def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytes
         write(with_bits("a", right, 64), folder / "a.json")
         git("add", ".")
         git("commit", "--quiet", "--message=records")
-    text = compare("HEAD~1", "HEAD", Path("results"))
+    write(with_bits("a", 10, 64), tmp_path / "results" / "recipe" / "sample" / "clouds" / "mlp" / "a.json")
+    git("add", ".")
+    git("commit", "--quiet", "--message=records of another folder")
+    text = compare("HEAD~2", "HEAD", Path("results"))
     (line,) = [line.split() for line in text.splitlines() if line.startswith("4 ")]
     assert (line[1:3], line[-1]) == (["93.8", "31"], "A")
     assert compare("HEAD", "results", Path("results")).startswith("1 pairs, 1 of them with the same answers")
-    with pytest.raises(UserError, match="'HEAD~2' holds no done record"):
-        compare("HEAD~2", "HEAD", Path("results"))
+    with pytest.raises(UserError, match="'HEAD~3' holds no done record"):
+        compare("HEAD~3", "HEAD", Path("results"))
     with pytest.raises(UserError, match="unknown method with a done record, folder or commit 'HEAD~7'"):
         compare("HEAD~7", "HEAD", Path("results"))
 
