@@ -153,7 +153,7 @@ def expense(results: Path, cell: Spec) -> str:
 @cache
 def _record(place: Path, name: str) -> Record | None:
     """Return a method's record on a network, of the first seed: the one on most inputs, then of the largest T."""
-    files = place.glob(f"{name.split()[0]}-{'[0-9a-f]' * 8}-T*-s0.json")
+    files = sorted(place.glob(f"{name.split()[0]}-{'[0-9a-f]' * 8}-T*-s0.json"))
     records = [record for file in files if (record := read_record(file)) and record.result]
     called = labels(records)
     known = [record for record in records if called[id(record)] == name]

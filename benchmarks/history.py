@@ -29,5 +29,10 @@ def records_at(revision: str, results: Path) -> list[Record] | None:
 
 def _records(content: bytes, name: str) -> list[Record]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive, tempfile.TemporaryDirectory() as folder:
-        archive.extractall(folder, [member for member in archive if member.name.endswith(".json")], filter="data")
+        for member in archive:
+            stream = archive.extractfile(member) if member.isfile() and member.name.endswith(".json") else None
+            if stream:
+                file = Path(folder) / member.name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(stream.read())
         return reported(Path(folder) / name)

@@ -9,7 +9,7 @@ from benchmarks.board import Board, Means, board, by_kind, networks
 from benchmarks.energies import rebuilt_energy
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, TEXT, beside, reference
 from benchmarks.records import Record
-from benchmarks.tables import Section, labels, ranked_rows, sections
+from benchmarks.tables import Section, headings, labels, ranked_rows, sections
 from benchmarks.views import SAME, VIEWS
 
 LEAST_TASKS = 5
@@ -134,9 +134,8 @@ def _draw(title: str, means: Means, file: Path) -> None:
 def _left_out(parts: Sequence[Section], nets: Sequence[Section]) -> list[str]:
     """Say which records of a network do not rank because others of it have more inputs or methods."""
     lines = [
-        f"- {md.escape(place(part))}, weights {part.first.ann.weights}, {part.first.inputs.tested:,} test inputs,"
-        f" {len(part.rows)} methods"
-        for part in parts
+        f"- {md.escape(f'{part.task} {name}')}: {len(part.rows)} method{'s' * (len(part.rows) > 1)}"
+        for part, name in zip(parts, headings(parts), strict=True)
         if not any(part is net for net in nets)
     ]
     why = "Of each network those records rank that have most test inputs, then most methods; these do not:"

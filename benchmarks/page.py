@@ -15,6 +15,7 @@ from benchmarks.tables import (
     SIN_STEP,
     Row,
     Section,
+    headings,
     nearest,
     sections,
     site_means,
@@ -53,9 +54,9 @@ def page(
     blocks = [f"# {md.escape(first.task.title)} – profile {first.cell.profile}"]
     if first.cell.profile == "sample":
         blocks.append("Embedded sample data and small networks: for a quick look, not comparable with the papers.")
-    for part, drawn in zip(parts, plots or [{}] * len(parts), strict=True):
+    for part, name, drawn in zip(parts, headings(parts), plots or [{}] * len(parts), strict=True):
         blocks += [
-            f"## {md.escape(part.model)}",
+            f"## {md.escape(name)}",
             header(part),
             *accuracy(part),
             *_image(drawn, "accuracy", "Accuracy against T and against synaptic operations"),
@@ -246,8 +247,8 @@ def notes(part: Section) -> list[str]:
 
 def summary(records: Sequence[Record]) -> str:
     """Return the first table of each network of a task for a terminal: accuracy without intervals."""
-    texts = []
-    for part in sections(records):
+    texts, parts = [], sections(records)
+    for part, name in zip(parts, headings(parts), strict=True):
         total, checkpoints = part.first.inputs.tested, part.checkpoints
         rows = [["ANN", *[md.percent([part.first.ann.correct], total, False)] * len(checkpoints), ""]]
         for row in part.rows:
@@ -256,7 +257,9 @@ def summary(records: Sequence[Record]) -> str:
             else:
                 rows.append([part.name(row), _status(row), *[""] * len(checkpoints)])
         names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]
-        texts.append(f"{part.first.task.title}, {part.model}, {total:,} test inputs, % right\n" + md.plain(names, rows))
+        inputs = f"{total:,} test inputs"
+        title = ", ".join([part.first.task.title, name, *([] if inputs in name else [inputs]), "% right"])
+        texts.append(f"{title}\n{md.plain(names, rows)}")
     return "\n\n".join(texts)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import provenance
-from benchmarks.bench import CALIBRATION_RULE, Bench, open_bench, recipe_fields
+from benchmarks.bench import CALIBRATION_RULE, Bench, load_data, open_bench, recipe_fields
 from benchmarks.cells import Cell, Setting, digest
 from benchmarks.measure import DIAGNOSED, Stopwatch, measure
 from benchmarks.memory import peak_memory
@@ -224,10 +224,43 @@ def _run_fields(setting: Setting, watch: Stopwatch) -> RunFields:
     )  # fmt: skip
 
 
+def check_places(setting: Setting, cells: Sequence[Cell]) -> None:
+    """Refuse to measure what would take the place of a record that was made by another choice.
+
+    Raises:
+        UserError: there is one.
+    """
+    options, (_, spec) = setting.options, setting.resolve()
+    data = load_data(options, setting.task).fingerprint()
+    for cell in cells:
+        record = read_record(cell.file)
+        if record is None or record.result is None:
+            continue
+        recipe = record.ann.recipe or {"epochs": spec.recipe.epochs}
+        there = {
+            "EPOCHS": recipe["epochs"],
+            "CALIBRATION": record.inputs.calibration_asked,
+            "seed": record.cell.base_seed,
+        }
+        asked = {"EPOCHS": spec.recipe.epochs, "CALIBRATION": options.calibration, "seed": options.base_seed}
+        other = [f"{name}={value}" for name, value in there.items() if value != asked[name]]
+        other += ["other data"] if record.data.fingerprint != data else []
+        if other:
+            raise UserError(
+                f"{cell.file} was measured with {', '.join(other)} and would be lost; name another folder with RESULTS=, or"
+                " delete it."
+            )
+
+
 def run_setting(
     setting: Setting, cells: Sequence[Cell], tell: Callable[[Cell, Record, bool], None], report: Report | None = None
 ) -> None:
-    """Run the cells of one network that have no valid record of so many inputs; `tell` hears of each: cell, record, whether it was there."""
+    """Run the cells of one network that have no valid record of so many inputs; `tell` hears of each: cell, record, whether it was there.
+
+    Raises:
+        UserError: data, checkpoint or network cannot be used, or a record would take the place of another choice's.
+    """
+    check_places(setting, cells)
     bench = open_bench(setting, report)
     for cell in cells:
         record = stored_record(cell, bench)

@@ -108,6 +108,33 @@ def sections(records: Sequence[Record], called: Mapping[int, str] | None = None)
     ]
 
 
+def headings(parts: Sequence[Section]) -> list[str]:
+    """Return what tables call each section: its network, with what is not the same in all sections of that network."""
+    return [_heading(part, [o for o in parts if (o.task, o.model) == (part.task, part.model)]) for part in parts]
+
+
+def _heading(part: Section, alike: Sequence[Section]) -> str:
+    facets = {id(other): _facets(other.first) for other in alike}
+    chosen = [values[:-1] for values in facets.values()]
+    if len(set(chosen)) == len(chosen):  # the weights, last, are named only where nothing else tells sections apart
+        facets = dict(zip(facets, chosen, strict=True))
+    columns = list(zip(*facets.values(), strict=True))
+    return ", ".join(
+        [part.model, *(own for own, every in zip(facets[id(part)], columns, strict=True) if len(set(every)) > 1)]
+    )
+
+
+def _facets(record: Record) -> tuple[str, ...]:
+    recipe, inputs = record.ann.recipe, record.inputs
+    return (
+        f"trained {recipe['epochs']} epochs" if recipe else record.ann.origin,
+        f"{inputs.tested:,} test inputs",
+        f"{inputs.calibration_asked} calibration inputs asked for",
+        f"data {record.data.fingerprint[:8]}",
+        f"weights {record.ann.weights[:8]}",
+    )
+
+
 def labels(records: Sequence[Record]) -> dict[int, str]:
     """Return what each record's method is called, by the record's id in memory.
 

@@ -52,4 +52,5 @@ def cell_of(record: Record, data: Path | None, device: str, plugins: tuple[str, 
     setting = Setting(fields.task, fields.model, options)
     if recipe and recipe["epochs"] != setting.resolve()[1].recipe.epochs:
         setting = replace(setting, options=replace(options, epochs=recipe["epochs"]))
-    return Cell(setting, fields.method, tuple(sorted(fields.overrides.items())), fields.steps, fields.seed)
+    # All parameters: a default may have changed since.
+    return Cell(setting, fields.method, tuple(sorted(fields.parameters.items())), fields.steps, fields.seed)

@@ -23,6 +23,7 @@ from benchmarks.plugins import registry
 from benchmarks.records import pack, read_record, read_records
 from benchmarks.selection import choose_methods, parse
 from msat.observers import checkpoints
+from msat.task import Data
 
 PLUGIN = Path(__file__).with_name("tiny.py")
 Call = Callable[..., Result]
@@ -123,19 +124,38 @@ def test_an_interrupted_run_goes_on_where_it_was(call: Call, monkeypatch: pytest
     assert first.items() <= {file: file.stat().st_mtime_ns for file in Path("results").glob("**/*.json")}.items()
 
 
-def test_what_changes_a_result_is_measured_again(call: Call):
+def test_a_broken_record_is_measured_again(call: Call):
     run(call, "--methods", "maximum")
     (file,) = Path("results").glob("**/*.json")
-    for change in (["--calibration", "64"], ["--epochs", "3"]):
-        before = file.read_text()
-        assert run(call, "--methods", "maximum", *change).exit_code == 0
-        assert file.read_text() != before
-        again = file.read_text()
-        run(call, "--methods", "maximum", *change)
-        assert file.read_text() == again
+    whole = read_record(file)
     file.write_text(file.read_text()[:100])
     assert run(call, "--methods", "maximum").exit_code == 0
-    assert read_record(file) is not None
+    again = read_record(file)
+    assert whole is not None and again is not None
+    assert again.result == whole.result
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (("--epochs", "3"), "measured with EPOCHS=8 and would be lost"),
+        (("--calibration", "64"), "measured with CALIBRATION=128 and"),
+        (("--seed", "1"), "measured with seed=0 and"),
+        ((), "measured with other data and"),
+    ],
+)
+def test_a_measurement_takes_the_place_of_none_of_another_choice(
+    call: Call, monkeypatch: pytest.MonkeyPatch, choice: tuple[str, ...], said: str
+):
+    run(call, "--methods", "maximum")
+    (file,) = Path("results").glob("**/*.json")
+    before = file.read_text()
+    if not choice:
+        monkeypatch.setattr(Data, "fingerprint", lambda _: "of other examples")
+    refused = run(call, "--methods", "maximum,msat", *choice)
+    assert (refused.exit_code, file.read_text(), len(records())) == (2, before, 1)
+    assert f"{file} was {said}" in refused.stderr
+    assert run(call, "--methods", "maximum", *choice, "--results", "other").exit_code == 0
 
 
 def test_a_larger_limit_adds_inputs_to_a_record(call: Call, monkeypatch: pytest.MonkeyPatch):

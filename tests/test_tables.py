@@ -6,12 +6,12 @@ import pytest
 
 from benchmarks.costs import energy_frame
 from benchmarks.markdown import escape, number, percent, steps
-from benchmarks.page import page
+from benchmarks.page import page, summary
 from benchmarks.plots import colour
 from benchmarks.published import beside
-from benchmarks.records import PublishedFields, Result, write
+from benchmarks.records import PublishedFields, Record, Result, write
 from benchmarks.report import report_all, write_task
-from benchmarks.tables import sections, site_numbers, sites
+from benchmarks.tables import headings, sections, site_numbers, sites
 from tests.making import make_record as make
 
 
@@ -35,6 +35,32 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path):
         a, b = ((tmp_path / f / "sample" / "clouds" / name).read_bytes() for f in "ab")
         assert a == b
         assert len(a) > 50
+
+
+def test_sections_of_one_network_are_called_by_what_differs():
+    def measured(epochs: int = 2, calibration: int = 512, weights: str = "abc", tested: int = 10) -> Record:
+        record = make(weights=weights, tested=tested)
+        ann = record.ann.model_copy(update={"recipe": {"epochs": epochs}})
+        inputs = record.inputs.model_copy(update={"calibration_asked": calibration})
+        return record.model_copy(update={"ann": ann, "inputs": inputs})
+
+    def called(*records: Record) -> list[str]:
+        assert summary(records).count("test inputs") == len(records)
+        return headings(sections(records))
+
+    assert called(measured()) == ["mlp"]
+    assert called(measured(), measured(epochs=9, weights="d")) == ["mlp, trained 2 epochs", "mlp, trained 9 epochs"]
+    assert called(measured(), measured(weights="d")) == ["mlp, weights abc", "mlp, weights d"]
+    assert called(measured(), measured(tested=9)) == ["mlp, 9 test inputs", "mlp, 10 test inputs"]
+    assert called(measured(), measured(calibration=64)) == [
+        "mlp, 64 calibration inputs asked for", "mlp, 512 calibration inputs asked for"
+    ]  # fmt: skip
+    three = called(measured(), measured(weights="d"), measured(tested=9))
+    assert three == [
+        "mlp, 9 test inputs, weights abc",
+        "mlp, 10 test inputs, weights abc",
+        "mlp, 10 test inputs, weights d",
+    ]
 
 
 def test_a_failed_cell_is_never_a_number():
