@@ -6,7 +6,7 @@ from statistics import mean
 
 from benchmarks.pairs import ALPHA, holm_upper
 from benchmarks.records import Record
-from benchmarks.tables import Row, Section, ranked_rows
+from benchmarks.tables import Row, Section, headings, ranked_rows
 from benchmarks.views import Standing, View
 
 
@@ -58,6 +58,16 @@ def networks(parts: Sequence[Section]) -> list[Section]:
         if key not in best or size > (best[key].first.inputs.tested, len(best[key].rows)):
             best[key] = part
     return [best[key] for key in sorted(best)]
+
+
+def left_out(parts: Sequence[Section]) -> list[str]:
+    """Say which sections do not rank because others of their network have more inputs or methods."""
+    ranked = {id(net) for net in networks(parts)}
+    return [
+        f"{part.task} {name}: {len(part.rows)} method{'s' * (len(part.rows) > 1)}"
+        for part, name in zip(parts, headings(parts), strict=True)
+        if id(part) not in ranked
+    ]
 
 
 def complete(view: View, parts: Sequence[Section]) -> list[str]:

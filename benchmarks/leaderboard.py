@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import markdown as md
-from benchmarks.board import Board, Means, board, by_kind, networks
+from benchmarks.board import Board, Means, board, by_kind, left_out, networks
 from benchmarks.energies import rebuilt_energy
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, TEXT, beside, reference
 from benchmarks.records import Record
-from benchmarks.tables import Section, headings, labels, ranked_rows, sections
+from benchmarks.tables import Section, labels, ranked_rows, sections
 from benchmarks.views import SAME, VIEWS
 
 LEAST_TASKS = 5
@@ -43,7 +43,7 @@ def leaderboard(records: Sequence[Record]) -> tuple[str, Diagrams]:
                 name = f"critical-difference-{profile}-{view.name}.svg"
                 diagrams[name] = partial(_draw, view.title, means)
                 blocks.append(f"![Critical difference, {view.title}]({name})")
-        blocks += _left_out(parts, nets)
+        blocks += _left_out(parts)
         if profile == "full":
             blocks += [*published(nets), *rebuilt_energy(nets)]
     return "\n\n".join(blocks) + "\n", diagrams
@@ -131,13 +131,8 @@ def _draw(title: str, means: Means, file: Path) -> None:
     critical_difference(title, means, file)
 
 
-def _left_out(parts: Sequence[Section], nets: Sequence[Section]) -> list[str]:
-    """Say which records of a network do not rank because others of it have more inputs or methods."""
-    lines = [
-        f"- {md.escape(f'{part.task} {name}')}: {len(part.rows)} method{'s' * (len(part.rows) > 1)}"
-        for part, name in zip(parts, headings(parts), strict=True)
-        if not any(part is net for net in nets)
-    ]
+def _left_out(parts: Sequence[Section]) -> list[str]:
+    lines = [f"- {md.escape(text)}" for text in left_out(parts)]
     why = "Of each network those records rank that have most test inputs, then most methods; these do not:"
     return ["### Not ranked", why, "\n".join(lines)] if lines else []
 

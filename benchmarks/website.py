@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.board import by_kind, networks
+from benchmarks.board import by_kind, left_out, networks
 from benchmarks.leaderboard import all_sections, place
 from benchmarks.markdown import percent
 from benchmarks.records import Record
@@ -57,7 +57,8 @@ def addresses(results: Path, found: Sequence[tuple[Path, Record]]) -> Files:
 
 
 def _group(kind: str, records: Sequence[Record], files_: Files, costs: str) -> dict[str, Any]:
-    nets = networks(all_sections(records))
+    parts = all_sections(records)
+    nets = networks(parts)
     profile = records[0].cell.profile
     return {
         "id": f"{profile}-{kind}",
@@ -65,6 +66,7 @@ def _group(kind: str, records: Sequence[Record], files_: Files, costs: str) -> d
         "profile": profile,
         "sample": kind != "real",
         "networks": [_network(net) for net in nets],
+        "left_out": left_out(parts),
         "tables": [
             method_table(nets, files_), *rank_tables(nets), accuracy_table(nets), energy_table(nets, costs),
             sin_table(nets), error_table(nets), *published_tables(nets),

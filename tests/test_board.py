@@ -17,6 +17,8 @@ from benchmarks.pairs import bit_rows, difference, holm, mcnemar, only, proporti
 from benchmarks.records import Record, write
 from benchmarks.tables import sections
 from benchmarks.views import VIEWS
+from benchmarks.website import website
+from msat import energy
 from msat.errors import UserError
 from tests.making import make_record, many_records, with_bits
 
@@ -147,9 +149,12 @@ def test_mean_ranks_are_only_among_methods_that_share_networks():
 
 
 def test_of_a_network_measured_twice_the_smaller_part_is_named_and_not_ranked():
-    text, _ = leaderboard([with_bits("a", 60, 64), with_bits("b", 50, 64), with_bits("a", 30, 32)])
+    records = [with_bits("a", 60, 64), with_bits("b", 50, 64), with_bits("a", 30, 32)]
+    text, _ = leaderboard(records)
     assert "- clouds mlp, 32 test inputs: 1 method\n" in text
     assert text.count("| a ") == len(VIEWS)
+    page = website(records, {id(record): "file.json" for record in records}, energy.DEFAULT)
+    assert "on the same network: clouds mlp, 32 test inputs: 1 method." in page
 
 
 def test_all_networks_come_first_and_fewer_where_methods_are_missing():
