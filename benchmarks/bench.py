@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.cells import SHIPPED, Options, Setting, checkpoint_folder
 from msat.errors import UnsupportedNetwork, UserError
 from msat.network import Network, SpikingNetwork
-from msat.operations import fan_out, front_macs, macs
+from msat.operations import active, fan_out, front_macs, macs
 from msat.randomness import seed_for
 from msat.simulation import Batch
 from msat.task import Data, ModelSpec, Task
@@ -145,12 +145,26 @@ class Bench:
                 yield self.features[torch.searchsorted(self.indices, part).to(device)], part.to(device)
 
     @cached_property
+    def forward(self) -> tuple[Tensor, float]:
+        """The ANN's class for each input of the test split, -1 where it is not simulated, and its `active_macs`."""
+        answers, carrying = torch.full((len(self.data.test),), -1), 0.0
+        fans, products = self.counts(self.network)
+        for inputs, numbers in self.batches(self.indices, self.batch_size(self.network, 1)):
+            for position, _, output in self.network.trace(inputs):
+                carrying += active(output, fans[position]) if position in fans else 0.0
+            answers[numbers.cpu()] = output.argmax(1).cpu()
+        constant = sum(n for n, stage in zip(products, self.network.stages, strict=True) if stage.constant)
+        return answers, constant + carrying / len(self.indices)
+
+    @property
     def answers(self) -> Tensor:
         """The ANN's class for each input of the test split; -1 where it is not simulated."""
-        answers = torch.full((len(self.data.test),), -1)
-        for inputs, numbers in self.batches(self.indices, self.batch_size(self.network, 1)):
-            answers[numbers.cpu()] = self.network(inputs).argmax(1).cpu()
-        return answers
+        return self.forward[0]
+
+    @property
+    def active_macs(self) -> float:
+        """Multiply-accumulates of one input that an ANN needs which skips zeros as a spiking network does: mean over the inputs."""
+        return self.forward[1]
 
     @property
     def right(self) -> Tensor:

@@ -282,5 +282,5 @@ def _totals(a: Record, b: Record) -> str:
             ]
         )  # fmt: skip
     heads = [f"T = {last}", f"settled, {ENERGY_EPSILON:g} pt", "real T", "agrees with ANN, %", "synaptic events",
-             "energy / ANN, paper", "energy / ANN, strict"]  # fmt: skip
+             "energy at T / ANN, paper", "energy at T / ANN, strict"]  # fmt: skip
     return md.plain(heads, rows)

@@ -22,7 +22,8 @@ def energy_frame(section: Section, cost: energy.Costs | None = None) -> pd.DataF
             places = {"T": record.cell.steps, "settled": row.latency(ENERGY_EPSILON)[index]}
             for place, step in places.items():
                 found = _energies(energy_counts(record, step), cost) if step is not None else {}
-                rows.append(whose(section, row, record) | {"at": place, "step": step} | found)
+                skipping = {"ann_active_macs": record.ann.active_macs}
+                rows.append(whose(section, row, record) | {"at": place, "step": step} | found | skipping)
     frame = pd.DataFrame(rows)
     return frame.astype({"step": "Int64"}) if "step" in frame else frame
 

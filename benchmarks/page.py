@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from benchmarks import markdown as md
-from benchmarks.energies import energies, rebuilt_energy
+from benchmarks.energies import energies, paper_network, rebuilt_energy
 from benchmarks.figures import confidence_pairs
 from benchmarks.paper import paper
 from benchmarks.published import BESIDE, OURS, PUBLISHED, TEXT, beside
@@ -71,7 +71,7 @@ def page(
             *_image(drawn, "error", "Conversion error of every site"),
             *_image(drawn, "trace", "Current, potential, threshold and spikes of chosen neurons over time", TRACE),
             *energies(part, energy.costs(costs)),
-            *(rebuilt_energy([part]) if part.task == paper().energy.task else []),
+            *(rebuilt_energy([part]) if paper_network(part) else []),
             *notes(part),
         ]
     if tables:

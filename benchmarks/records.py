@@ -107,6 +107,11 @@ class AnnFields(Part):
     correct: int = Field(description="Its right answers on the tested inputs.")
     bits: str = Field(description="One bit per tested input, right or not: packed, base64.")
     macs: int = Field(description="Its multiply-accumulates for one input.")
+    active_macs: float | None = Field(
+        default=None,
+        description="Those that an ANN needs which skips zeros: what spikes do not reach, and behind it non-zero outputs times"
+        " their fan-out; mean over the tested inputs. Null where it was not counted.",
+    )
     trace_error: float = Field(description="Largest deviation of the traced network's logits, of their largest one.")
 
 

@@ -208,7 +208,7 @@ def _ann_fields(bench: Bench) -> AnnFields:
     return AnnFields(
         weights=info.weights, origin=info.origin, file=info.file.name if info.file else None,
         recipe=recipe_fields(info), loss=info.loss, train_seconds=info.seconds, correct=int(right.sum()),
-        bits=pack(right), macs=sum(products), trace_error=bench.trace_error,
+        bits=pack(right), macs=sum(products), active_macs=round(bench.active_macs, 1), trace_error=bench.trace_error,
     )  # fmt: skip
 
 

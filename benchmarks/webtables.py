@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import markdown as md
 from benchmarks.board import Board, board
 from benchmarks.costs import energy_means
+from benchmarks.energies import accounting
 from benchmarks.leaderboard import mark, mean_title, network_cell, place, sets_note
 from benchmarks.published import BESIDE, ONLY, OURS, PUBLISHED, beside, reference
 from benchmarks.tables import (
@@ -235,7 +236,7 @@ def energy_table(nets: Sequence[Section], costs: str) -> Table:
     rows = [row for net in nets for row in _energy_rows(net, cost, list(columns.values()))]
     note = (
         f"One inference, mean over inputs and seeds; at T, and where accuracy has settled within {ENERGY_EPSILON:g} point."
-        f" Costs: {cost.source}."
+        f" {accounting(cost)}"
     )
     return Table(
         "energy", "Operations and energy", note, ("Network", "Method", "at", "t, nominal", *columns), tuple(rows)

@@ -84,6 +84,11 @@ def macs(network: Network) -> list[int]:
     return counts
 
 
+def active(output: Tensor, fan: Tensor) -> float:
+    """Return how many synapses carry something other than zero, over a batch of outputs [B, ...] of fan-out [...]."""
+    return float(((output != 0).sum(0) * fan).sum())
+
+
 class PathCounter(fx.Interpreter):
     """Runs a linear expression with every weight 1 and every average a sum, and adds up the products of its synapse layers."""
 

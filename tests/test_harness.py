@@ -67,6 +67,8 @@ def test_a_run_leaves_records_tables_and_a_summary(call: Call):
         assert len(record.result.bits) == len(record.result.checkpoints) == 4
         assert [p.role for p in record.result.populations] == ["site", "site", "readout"]
         assert record.ann.macs == 6 * 16 + 16 * 8 + 8 * 3
+        assert record.ann.active_macs is not None
+        assert 6 * 16 < record.ann.active_macs < record.ann.macs
         traces = record.result.traces or []
         assert 1 <= len(traces) <= 3
         followed.append([trace.neuron for trace in traces])
@@ -347,6 +349,22 @@ def test_cells_travel():
     assert [cell.repetition for cell in cells] == [0, 1, 2, 0]
     assert pickle.loads(pickle.dumps(cells)) == cells
     assert len({cell.file for cell in cells}) == 4
+
+
+@pytest.mark.usefixtures("call")
+def test_active_macs_are_the_products_whose_input_is_not_zero():
+    bench = open_bench(Setting("clouds", "residual", Options(plugins=(str(PLUGIN),), limit=50)))
+    inputs, measured = bench.task.prepare(bench.data.test.take(bench.indices)), bench.active_macs
+    first, *layers = [layer for layer in bench.module.modules() if isinstance(layer, torch.nn.Linear)]
+    counts = [50 * first.weight.numel()]  # its inputs are real numbers: it is computed in full
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, x, _: counts.append(int((x[0] != 0).sum()) * len(layer.weight)))
+    bench.module.relu1.register_forward_hook(
+        lambda *args: counts.append(int((args[2] != 0).sum()))
+    )  # the shortcut's sums
+    bench.module(inputs)
+    assert len(counts) == 5
+    assert measured == sum(counts) / 50
 
 
 @pytest.mark.usefixtures("call")

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.costs import energy_frame
-from benchmarks.markdown import escape, number, percent, steps
+from benchmarks.energies import accounting, energies, formula
+from benchmarks.markdown import escape, microjoules, number, percent, steps
 from benchmarks.page import page, summary
+from benchmarks.paper import paper
 from benchmarks.plots import colour
 from benchmarks.published import beside
 from benchmarks.records import PublishedFields, Record, Result, write
 from benchmarks.report import report_all, write_task
 from benchmarks.tables import headings, sections, site_numbers, sites
+from msat import energy
 from tests.making import make_record as make
 
 
@@ -119,6 +122,28 @@ def test_a_published_row_stands_beside_ours_at_its_T():
         ("MSAT", "90", "89", "3", "there", "msat", "80 (49–94)", "70 (40–89)", "3"),
         ("TSC", "–", "88", "–", "there", "tsc: not run", "–", "–", "–"),
     ]
+
+
+def test_the_paper_s_formula_takes_our_rates():
+    claim, record = paper().energy, make(tested=10)
+    assert record.result is not None
+    site, readout = record.result.populations
+    rates = [0.01 * number for number in range(1, 14)]
+    chain = [site.model_copy(update={"neurons": 1000, "spikes": [0, 0, round(40_000 * rate)]}) for rate in rates]
+    result = record.result.model_copy(update={"populations": [*chain, readout]})
+    assert formula(record.model_copy(update={"result": result}), 4) == pytest.approx(
+        energy.paper_ratio(claim.operations, rates, 4)
+    )
+
+
+def test_the_table_of_energies_says_what_the_ann_costs_and_what_counts():
+    (dense,) = energies(sections([make()])[0], energy.costs())[2:]
+    assert f"Energy of the ANN: {microjoules(120 * 4.6)} µJ. Paper:" in dense
+    record = make()
+    skipping = record.model_copy(update={"ann": record.ann.model_copy(update={"active_macs": 90.0})})
+    (text,) = energies(sections([skipping])[0], energy.costs())[2:]
+    assert f"if it skipped zeros, as a spiking network does, {microjoules(90 * 4.6)} µJ, 0.75 of that." in text
+    assert accounting(energy.costs()).split("(")[0] in text
 
 
 def test_sin_and_energy_by_hand():
