@@ -248,7 +248,7 @@ def check_places(setting: Setting, cells: Sequence[Cell]) -> None:
         if other:
             raise UserError(
                 f"{cell.file} was measured with {', '.join(other)} and would be lost; name another folder with RESULTS=, or"
-                " delete it."
+                f" delete {cell.file.parent}."
             )
 
 
