@@ -24,7 +24,7 @@ $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $
 
 help:
 	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=] [RESULTS=]"
-	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed [DATA=DIR] | paper DATA=DIR"
+	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed [DATA=DIR] | paper DATA=DIR [RESULTS=]"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,8 +56,9 @@ speed: $(SPEED)
 	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
 
 # The paper's experiments at full size, cheapest first; a run that is stopped goes on where it was. results/full/ holds what has
-# been run so far, on fewer pictures (docs/findings.md).
-FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE))
+# been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
+OUT := $(or $(RESULTS),results)
+FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE)) --results $(OUT)
 ALONE := msat:units=normalised;det=False msat:units=normalised;dtt=False
 ABLATIONS := '$(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)) $(ALONE))'
 paper: $(READY)
@@ -73,17 +74,17 @@ paper: $(READY)
 	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --methods $(ABLATIONS)
 	for size in 128 1024; do \
 	  $(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --calibration $$size --methods msat,maximum,dcgs \
-	    --results results/calibration-$$size || exit; done
+	    --results $(OUT)/calibration-$$size || exit; done
 	$(FULL) --task speech --epochs 24 --steps 2048 --methods msat,maximum,rmp
 	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --steps 2048 --methods msat,maximum,rmp
-	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results results/recipe
-	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results results/recipe --methods $(ABLATIONS)
-	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results results/recipe
-	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results results/recipe --methods $(ABLATIONS)
-	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu
-	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results results/gpu --methods $(ABLATIONS)
-	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results results/gpu
-	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results results/gpu --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results $(OUT)/recipe
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results $(OUT)/recipe --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results $(OUT)/recipe
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results $(OUT)/recipe --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results $(OUT)/gpu
+	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results $(OUT)/gpu --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results $(OUT)/gpu
+	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results $(OUT)/gpu --methods $(ABLATIONS)
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info

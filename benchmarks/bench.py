@@ -38,9 +38,10 @@ CALIBRATION_RULE = "training inputs at fixed indices (a seeded shuffle), not aug
 
 
 @lru_cache(maxsize=1)
-def load_data(options: Options, task: str) -> Data:
-    """Return a task's splits; those of the last task are kept."""
-    return options.registry.task(task).load(options.profile, options.data)
+def load_data(options: Options, task: str) -> tuple[Data, float]:
+    """Return a task's splits and how long it took to load them, s; those of the last task are kept."""
+    started = time.perf_counter()
+    return options.registry.task(task).load(options.profile, options.data), time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Bench:
                 yield self.features[torch.searchsorted(self.indices, part).to(device)], part.to(device)
 
     @cached_property
-    def forward(self) -> tuple[Tensor, float]:
+    def ann_pass(self) -> tuple[Tensor, float]:
         """The ANN's class for each input of the test split, -1 where it is not simulated, and its `active_macs`."""
         answers, carrying = torch.full((len(self.data.test),), -1), 0.0
         fans, products = self.counts(self.network)
@@ -159,12 +160,16 @@ class Bench:
     @property
     def answers(self) -> Tensor:
         """The ANN's class for each input of the test split; -1 where it is not simulated."""
-        return self.forward[0]
+        return self.ann_pass[0]
 
     @property
     def active_macs(self) -> float:
-        """Multiply-accumulates of one input that an ANN needs which skips zeros as a spiking network does: mean over the inputs."""
-        return self.forward[1]
+        """Multiply-accumulates of one input that an ANN needs which skips zeros, mean over the inputs.
+
+        Counted as for the spiking network, each non-zero output being one event: the stages that spikes do not reach in
+        full, behind them fan-out times non-zero outputs, through average pools too.
+        """
+        return self.ann_pass[1]
 
     @property
     def right(self) -> Tensor:
@@ -214,19 +219,19 @@ def open_bench(setting: Setting, report: Report | None = None) -> Bench:
         MissingData: data or weights are absent.
         UserError: the checkpoint does not fit.
     """
-    started = time.perf_counter()
     options = setting.options
     # On a GPU PyTorch rounds the factors of convolutions to 11 bits (TF32); the ANN's answers shall be fp32's everywhere.
     torch.backends.cudnn.allow_tf32 = False
     task, spec = setting.resolve()
-    data = load_data(options, setting.task)
+    data, loading = load_data(options, setting.task)
+    started = time.perf_counter()
     if not len(data.test) or not len(data.train):
         raise UserError(f"task '{task.name}' has an empty split; check the data in {options.data}.")
     module, info = train(
         task, setting.model, spec, data, seed=options.base_seed, folder=checkpoint_folder(),
         shipped=SHIPPED, device=options.device, report=report, data_folder=options.data,
     )  # fmt: skip
-    return Bench(setting, task, spec, data, module, info, time.perf_counter() - started)
+    return Bench(setting, task, spec, data, module, info, loading + time.perf_counter() - started)
 
 
 def stratified(labels: Tensor, limit: int | None) -> Tensor:

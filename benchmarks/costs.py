@@ -1,5 +1,6 @@
 """Operations and energy of one inference, from records alone: counts, a long frame for the CSV file, means over seeds."""
 
+import math
 from statistics import mean
 from typing import Any
 
@@ -22,10 +23,14 @@ def energy_frame(section: Section, cost: energy.Costs | None = None) -> pd.DataF
             places = {"T": record.cell.steps, "settled": row.latency(ENERGY_EPSILON)[index]}
             for place, step in places.items():
                 found = _energies(energy_counts(record, step), cost) if step is not None else {}
-                skipping = {"ann_active_macs": record.ann.active_macs}
-                rows.append(whose(section, row, record) | {"at": place, "step": step} | found | skipping)
+                rows.append(whose(section, row, record) | {"at": place, "step": step} | found | _skipping(record))
     frame = pd.DataFrame(rows)
     return frame.astype({"step": "Int64"}) if "step" in frame else frame
+
+
+def _skipping(record: Record) -> dict[str, float]:
+    active = record.ann.active_macs
+    return {"ann_active_macs": math.nan if active is None else active}
 
 
 def energy_means(section: Section, cost: energy.Costs) -> dict[tuple[str, int, str], dict[str, float]]:

@@ -53,13 +53,15 @@ def _split(means: Mapping[str, float], *names: str) -> str:
 
 def _ann(part: Section, cost: energy.Costs) -> str:
     """Return the ANN's energy as a sentence: of every product, and of those alone whose input is not zero."""
-    first = part.first.ann
-    dense = f"Energy of the ANN: {md.microjoules(cost.multiply_accumulate * first.macs)} µJ"
-    if first.active_macs is None:
+    macs = part.first.ann.macs
+    dense = f"Energy of the ANN: {md.microjoules(cost.multiply_accumulate * macs)} µJ"
+    known = (record.ann.active_macs for row in part.rows for record in row.records)
+    active = next((value for value in known if value is not None), None)
+    if active is None:
         return f"{dense}."
     return (
-        f"{dense}; if it skipped zeros, as a spiking network does, {md.microjoules(cost.multiply_accumulate * first.active_macs)}"
-        f" µJ, {first.active_macs / first.macs:.2f} of that."
+        f"{dense}; if it skipped zeros, as a spiking network does, {md.microjoules(cost.multiply_accumulate * active)}"
+        f" µJ, {active / macs:.2f} of that."
     )
 
 

@@ -109,8 +109,8 @@ class AnnFields(Part):
     macs: int = Field(description="Its multiply-accumulates for one input.")
     active_macs: float | None = Field(
         default=None,
-        description="Those that an ANN needs which skips zeros: what spikes do not reach, and behind it non-zero outputs times"
-        " their fan-out; mean over the tested inputs. Null where it was not counted.",
+        description="Those of an ANN that skips zeros, counted as for the spiking network: what spikes do not reach, and behind"
+        " it fan-out times non-zero outputs; mean over the tested inputs. Null where it was not counted.",
     )
     trace_error: float = Field(description="Largest deviation of the traced network's logits, of their largest one.")
 

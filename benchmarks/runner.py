@@ -231,7 +231,7 @@ def check_places(setting: Setting, cells: Sequence[Cell]) -> None:
         UserError: there is one.
     """
     options, (_, spec) = setting.options, setting.resolve()
-    data = load_data(options, setting.task).fingerprint()
+    data = load_data(options, setting.task)[0].fingerprint()
     for cell in cells:
         record = read_record(cell.file)
         if record is None or record.result is None:
@@ -247,8 +247,7 @@ def check_places(setting: Setting, cells: Sequence[Cell]) -> None:
         other += ["other data"] if record.data.fingerprint != data else []
         if other:
             raise UserError(
-                f"{cell.file} was measured with {', '.join(other)} and would be lost; name another folder with RESULTS=, or"
-                f" delete {cell.file.parent}."
+                f"{cell.file} was measured with {', '.join(other)} and would be lost; name another folder with RESULTS=."
             )
 
 

@@ -23,6 +23,7 @@ def verify(file: Path, data: Path | None, device: str, plugins: tuple[str, ...])
     for name, there, here in (
         ("data", record.data.fingerprint, fresh.data.fingerprint),
         ("weights", record.ann.weights, fresh.ann.weights),
+        ("constants of MSAT", record.cell.adaptive, fresh.cell.adaptive),
     ):
         if there != here:
             raise UserError(f"the {name} at hand ({here}) are not those of {file} ({there}); get those to verify it.")

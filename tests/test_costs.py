@@ -1,5 +1,6 @@
 """What methods cost: spikes behind pools, first passes, the neurons' own arithmetic; and what may not be combined."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from msat.method import Axes, Method
 from msat.network import Relu, SpikingNetwork, Stage
 from msat.neurons import Burst, IntegrateAndFire
 from msat.observers import Activity, Diagnostics
-from msat.operations import carried, fan_out
+from msat.operations import active, carried, fan_out
 from msat.signed import SignedIntegrateAndFire
 from msat.simulation import Chunk, Observer, simulate, tensor_batches
 from msat.thresholds import Percentile, SquaredError
@@ -51,6 +52,37 @@ class Outputs(Observer):
 @pytest.fixture(params=[Events(), Folded()], ids=["events", "folded"], name="backend")
 def both(request: pytest.FixtureRequest) -> Backend:
     return request.param  # type: ignore[no-any-return]
+
+
+def test_active_products_are_those_whose_input_is_not_zero():
+    """Fan-out times non-zero outputs, in two batches, against each layer run on a mask with weights of one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        layers = [nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 4, 3, stride=2, padding=1, groups=2), nn.Linear(16, 3)]
+        inputs = torch.randn(5, 2, 8, 8)
+    first, second, last = layers
+    model = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.Flatten(), last)
+    wanted = []
+    for layer in (second, last):
+        counter = copy.deepcopy(layer)
+        nn.init.ones_(counter.weight)
+        nn.init.zeros_(counter.bias)
+        layer.register_forward_pre_hook(
+            lambda _, x, counter=counter: wanted.append(counter((x[0] != 0).float()).sum().item())
+        )
+    model(inputs)
+    assert len(wanted) == 2
+    for layer in (second, last):
+        layer._forward_pre_hooks.clear()
+    network = trace(model, inputs[:1])
+    fans = fan_out(network)
+    found = sum(
+        active(output, fans[position])
+        for part in inputs.split(3)
+        for position, _, output in network.trace(part)
+        if position in fans
+    )
+    assert found == pytest.approx(sum(wanted))
 
 
 def pooled(method: Method) -> tuple[SpikingNetwork, Tensor, int]:

@@ -237,9 +237,29 @@ def test_verify_measures_again(call: Call):
     same = call("verify", str(file), "--plugin", str(PLUGIN))
     assert (same.exit_code, same.stdout) == (0, "the same counts\n")
     fields = json.loads(file.read_text())
+    fields["cell"]["adaptive"]["alpha"] *= 2
+    file.write_text(json.dumps(fields))
+    other = call("verify", str(file), "--plugin", str(PLUGIN))
+    assert other.exit_code == 2 and "the constants of MSAT at hand" in other.stderr
+    fields["cell"]["adaptive"]["alpha"] /= 2
     fields["result"]["correct"][0] += 1
     file.write_text(json.dumps(fields))
     assert call("verify", str(file), "--plugin", str(PLUGIN)).exit_code == 1
+
+
+def test_verify_takes_the_parameters_of_the_record_not_the_defaults_of_today(call: Call):
+    run(call, "--methods", "kappa:fraction=0.3", "--limit", "60")
+    (file,) = Path("results").glob("**/*.json")
+    fields = json.loads(file.read_text())
+    assert fields["cell"]["overrides"] == {"fraction": 0.3}
+    fields["cell"]["overrides"] = {}
+    file.write_text(json.dumps(fields))
+    assert call("verify", str(file), "--plugin", str(PLUGIN)).stdout == "the same counts\n"
+
+
+def test_a_failure_may_be_replaced_by_any_choice(call: Call):
+    assert run(call, "--methods", "raises").exit_code == 1
+    assert run(call, "--methods", "raises", "--epochs", "3").exit_code == 1
 
 
 @pytest.mark.parametrize(

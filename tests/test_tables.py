@@ -141,9 +141,14 @@ def test_the_table_of_energies_says_what_the_ann_costs_and_what_counts():
     assert f"Energy of the ANN: {microjoules(120 * 4.6)} µJ. Paper:" in dense
     record = make()
     skipping = record.model_copy(update={"ann": record.ann.model_copy(update={"active_macs": 90.0})})
-    (text,) = energies(sections([skipping])[0], energy.costs())[2:]
+    older = make("older", correct=[8, 8, 8, 8])  # settles first, and was measured before zeros were counted
+    (text,) = energies(sections([skipping, older])[0], energy.costs())[2:]
     assert f"if it skipped zeros, as a spiking network does, {microjoules(90 * 4.6)} µJ, 0.75 of that." in text
     assert accounting(energy.costs()).split("(")[0] in text
+    known = energy_frame(sections([skipping, older])[0])["ann_active_macs"]
+    assert known.dtype == float
+    assert known.dropna().unique().tolist() == [90.0]
+    assert known.isna().sum() == 2
 
 
 def test_sin_and_energy_by_hand():

@@ -265,6 +265,7 @@ def test_every_site_and_every_published_row_is_on_the_page(results: Path):
     for name in ("sin", "errors", "published", "ranks-latency", "ranks-steps", "ranks-operations"):
         assert f'data-name="full-real-{name}"' in text
     assert "site 13" in text
+    assert "state and event-queue accesses" in text
     assert "A [paper]" in text
     assert "not among ours" in text
     assert 'data-name="sample-sample-published"' not in text
