@@ -114,14 +114,11 @@ def headings(parts: Sequence[Section]) -> list[str]:
 
 
 def _heading(part: Section, alike: Sequence[Section]) -> str:
-    facets = {id(other): _facets(other.first) for other in alike}
-    chosen = [values[:-1] for values in facets.values()]
-    if len(set(chosen)) == len(chosen):  # the weights, last, are named only where nothing else tells sections apart
-        facets = dict(zip(facets, chosen, strict=True))
-    columns = list(zip(*facets.values(), strict=True))
-    return ", ".join(
-        [part.model, *(own for own, every in zip(facets[id(part)], columns, strict=True) if len(set(every)) > 1)]
-    )
+    own, every = _facets(part.first), [_facets(other.first) for other in alike]
+    if len({facets[:-1] for facets in every}) == len(every):  # weights are named only where nothing else tells apart
+        own, every = own[:-1], [facets[:-1] for facets in every]
+    apart = [text for text, *values in zip(own, *every, strict=True) if len(set(values)) > 1]
+    return ", ".join([part.model, *apart])
 
 
 def _facets(record: Record) -> tuple[str, ...]:

@@ -62,18 +62,20 @@ def test_active_products_are_those_whose_input_is_not_zero():
         inputs = torch.randn(5, 2, 8, 8)
     first, second, last = layers
     model = nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.Flatten(), last)
-    wanted = []
+    wanted, hooks = [], []
     for layer in (second, last):
         counter = copy.deepcopy(layer)
         nn.init.ones_(counter.weight)
         nn.init.zeros_(counter.bias)
-        layer.register_forward_pre_hook(
-            lambda _, x, counter=counter: wanted.append(counter((x[0] != 0).float()).sum().item())
+        hooks.append(
+            layer.register_forward_pre_hook(
+                lambda _, x, counter=counter: wanted.append(counter((x[0] != 0).float()).sum().item())
+            )
         )
     model(inputs)
     assert len(wanted) == 2
-    for layer in (second, last):
-        layer._forward_pre_hooks.clear()
+    for hook in hooks:
+        hook.remove()
     network = trace(model, inputs[:1])
     fans = fan_out(network)
     found = sum(

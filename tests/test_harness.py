@@ -379,9 +379,8 @@ def test_active_macs_are_the_products_whose_input_is_not_zero():
     counts = [50 * first.weight.numel()]  # its inputs are real numbers: it is computed in full
     for layer in layers:
         layer.register_forward_hook(lambda layer, x, _: counts.append(int((x[0] != 0).sum()) * len(layer.weight)))
-    bench.module.relu1.register_forward_hook(
-        lambda *args: counts.append(int((args[2] != 0).sum()))
-    )  # the shortcut's sums
+    # The shortcut adds what its ReLU sends.
+    bench.module.relu1.register_forward_hook(lambda *args: counts.append(int((args[2] != 0).sum())))
     bench.module(inputs)
     assert len(counts) == 5
     assert measured == sum(counts) / 50
