@@ -70,17 +70,17 @@ paper: $(READY)
 	$(FULL) --task speech --epochs 24 --methods maximum:pool=gate,maximum:pool=step,maximum:pool=before,maximum:pool=before-step
 	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000
 	$(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --methods $(ABLATIONS)
-	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000
-	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --methods $(ABLATIONS)
 	for size in 128 1024; do \
 	  $(FULL) --task cifar10 --model resnet20-he --epochs 24 --limit 2000 --calibration $$size --methods msat,maximum,dcgs \
 	    --results $(OUT)/calibration-$$size || exit; done
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000
+	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --methods $(ABLATIONS)
 	$(FULL) --task speech --epochs 24 --steps 2048 --methods msat,maximum,rmp
-	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --steps 2048 --methods msat,maximum,rmp
-	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results $(OUT)/recipe
-	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --results $(OUT)/recipe --methods $(ABLATIONS)
-	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results $(OUT)/recipe
-	$(FULL) --task cifar10 --model resnet20 --epochs 100 --limit 2000 --results $(OUT)/recipe --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model vgg16 --epochs 100 --limit 2000 --steps 2048 --methods msat,maximum,rmp
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --results $(OUT)/short
+	$(FULL) --task cifar10 --model vgg16 --epochs 12 --limit 2000 --results $(OUT)/short --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results $(OUT)/gpu
 	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results $(OUT)/gpu --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results $(OUT)/gpu

@@ -290,7 +290,7 @@ def task_folders(results: Path) -> list[Path]:
 def reported(results: Path) -> list[Record]:
     """Return the records that the report of a results folder reads; of a folder that is not laid out so, all below it.
 
-    A results folder may hold others (results/recipe), whose records its own tables do not show.
+    A results folder may hold others (results/short), whose records its own tables do not show.
     """
     return [record for folder in task_folders(results) or [results] for record in read_records(folder)[0]]
 
