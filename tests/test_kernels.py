@@ -3,6 +3,10 @@
 import ctypes
 import logging
 import math
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +330,23 @@ def test_the_library_is_built_once_and_found_again(tmp_path: Path, monkeypatch: 
 
 def refuse(*_: Any) -> bool:
     return False
+
+
+@pytest.mark.skipif(lanes() < 16 or platform.machine() != "x86_64", reason="the vectors are no wider than AVX2's")
+def test_narrower_vectors_compute_the_same(tmp_path: Path) -> None:
+    """Run this file on kernels built for AVX2, which most machines have."""
+    narrow = tmp_path / "c++"
+    narrow.write_text(f'#!/bin/sh\nexec {kernels._compiler()} "$@" -march=x86-64-v3\n')
+    narrow.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not built and not compiler", __file__],
+        env={**os.environ, "CXX": str(narrow), "MSAT_KERNELS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert {ctypes.CDLL(str(built)).lanes() for built in tmp_path.glob("events-*.so")} == {8}
 
 
 def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
