@@ -55,8 +55,8 @@ $(SPEED): $(READY)
 speed: $(SPEED)
 	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
 
-# The paper's experiments at full size, cheapest first; a run that is stopped goes on where it was. results/full/ holds what has
-# been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
+# The paper's experiments at full size, the small networks first; a run that is stopped goes on where it was. results/full/, short/
+# and gpu/ hold what has been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
 OUT := $(or $(RESULTS),results)
 FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE)) --results $(OUT)
 ALONE := msat:units=normalised;det=False msat:units=normalised;dtt=False

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import baselines
+from benchmarks.conformance import method_fault
 from msat.backends import Backend, Folded, Step
 from msat.calibration import Calibration
 from msat.coding import DifferentialNeuron, Estimates
@@ -127,6 +128,11 @@ def test_no_dependence_on_chunk_batch_and_order(name: str) -> None:
     for backend, order, batch in ((Folded(3), torch.arange(9), 4), (Folded(), shuffled, 5), (Step(), shuffled, 9)):
         other = run(network, inputs, order, batch, backend, STEPS).output(last)
         torch.testing.assert_close(other, reference, rtol=1e-8, atol=1e-8)
+
+
+@every_method
+def test_the_check_of_plugins_accepts_it(name: str) -> None:
+    assert method_fault(lambda: METHODS[name](**QUICK.get(name, {}))) == ""
 
 
 @every_method

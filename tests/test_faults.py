@@ -48,6 +48,13 @@ class Nothing(IntegrateAndFire):
 
 
 @dataclass(frozen=True, eq=False)
+class NothingWhenFlat(IntegrateAndFire):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * (float("nan") if current.dim() == 2 else 1)), state
+
+
+@dataclass(frozen=True, eq=False)
 class Broken(IntegrateAndFire):
     def step(self, current, state):
         return self.absent
@@ -70,6 +77,60 @@ class TooFew(ThresholdRule):
 
     def threshold(self, site, steps):
         return site.a.max()
+
+
+@dataclass(frozen=True)
+class Drawn(ThresholdRule):
+    seeded: bool
+
+    def fit(self, calibration):
+        make = torch.Generator().manual_seed(calibration.seed)
+        share = torch.rand((), generator=make) if self.seeded else torch.rand(())
+        return [theta * (0.2 + share) for theta in super().fit(calibration)]
+
+    def threshold(self, site, steps):
+        return site.a.max()
+
+
+@dataclass(frozen=True)
+class Growing(ThresholdRule):
+    def threshold(self, site, steps):
+        return site.a.max() * steps / 8
+
+
+@dataclass(frozen=True, eq=False)
+class Uncounted(IntegrateAndFire):
+    def step(self, current, state):
+        return Emission(current.clamp(min=0), torch.zeros_like(current)), state
+
+
+@dataclass(frozen=True, eq=False)
+class Everything(IntegrateAndFire):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * (1 + current.abs())), state
+
+
+@dataclass(frozen=True, eq=False)
+class Inhibiting(IntegrateAndFire):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(-emission.output), state
+
+
+@dataclass(frozen=True, eq=False)
+class Halves(IntegrateAndFire):
+    spike_kind = "pow2"
+
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * (1 + 0.5 * (current > self.threshold))), state
+
+
+@dataclass(frozen=True, eq=False)
+class Peeking(IntegrateAndFire):
+    def step(self, current, state):
+        return super().step(current - current.mean(0, keepdim=True), state)
 
 
 class NoNumber(SumReadout):
@@ -104,6 +165,11 @@ def nothing() -> Axes:
 
 
 @method("here")
+def nothing_when_flat() -> Axes:
+    return Axes(neuron=NothingWhenFlat())
+
+
+@method("here")
 def broken() -> Axes:
     return Axes(neuron=Broken())
 
@@ -131,6 +197,46 @@ def silent() -> Axes:
 @method("here")
 def no_axes() -> Axes:
     pass
+
+
+@method("here", stochastic=True)
+def global_draw() -> Axes:
+    return Axes(threshold=Drawn(False))
+
+
+@method("here")
+def secret_draw() -> Axes:
+    return Axes(threshold=Drawn(True))
+
+
+@method("here")
+def hidden_steps() -> Axes:
+    return Axes(threshold=Growing())
+
+
+@method("here")
+def uncounted() -> Axes:
+    return Axes(neuron=Uncounted())
+
+
+@method("here")
+def everything() -> Axes:
+    return Axes(neuron=Everything())
+
+
+@method("here")
+def inhibiting() -> Axes:
+    return Axes(neuron=Inhibiting())
+
+
+@method("here")
+def halves() -> Axes:
+    return Axes(neuron=Halves())
+
+
+@method("here")
+def peeking() -> Axes:
+    return Axes(neuron=Peeking())
 """
 
 STORMS = """
@@ -177,10 +283,19 @@ def run(file: Path, *arguments: str):
         ("forgetful", 2, "Forgetful gives NoneType; return the corrected network."),
         ("spoiled", 2, "Spoiling gives site '1' a threshold of -"),
         ("too-few", 2, "TooFew gives 1 thresholds for 2 sites; return one for each."),
-        ("silent", 2, "the network's logits are not finite; look for a division by zero"),
-        ("nothing", 2, "the network's logits are not finite; look for a division by zero"),
-        ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 32)."),
+        ("silent", 2, "logits must be finite; look for a division by"),
+        ("nothing", 2, "logits must be finite; look for a division by"),
+        ("nothing-when-flat", 2, "the network's logits are not finite; look for a division by zero"),
+        ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 39)."),
         ("no-axes", 2, "gives NoneType; return Axes(...)."),
+        ("global-draw", 2, "of the logits; draw from a generator with calibration.seed"),
+        ("secret-draw", 2, "the conversion depends on the seed; say @method(…, stochastic=True)"),
+        ("hidden-steps", 2, "the conversion depends on T ("),
+        ("uncounted", 2, "send something and count no event; let Emission say their spikes"),
+        ("everything", 2, "say that their spikes are 'binary', but one neuron sends "),
+        ("inhibiting", 2, "say that their spikes are 'binary', but some are negative; set spike_kind"),
+        ("halves", 2, "say that their spikes are 'pow2', but their ratios are no powers of two"),
+        ("peeking", 2, "results must not depend on how work is cut, but with a batch of 5"),
     ],
 )
 def test_a_faulty_method_is_a_status_and_the_others_run(faulty: Path, name: str, code: int, said: str):
