@@ -8,13 +8,13 @@ READY := $(VENV)/.ready
 SPEED := $(VENV)/.speed
 FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods '$(METHODS)') \
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
-  $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) \
+  $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) \
   $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ENGINE),--engine $(ENGINE)) \
   $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(THREADS),--threads $(THREADS)) \
   $(if $(RESULTS),--results $(RESULTS)) \
   $(foreach file,$(PLUGIN),--plugin $(file))
 
-KNOWN := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS \
+KNOWN := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS SEED EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS \
   PYTHON TESTS VENV BIN READY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
 $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $(filter-out VENV BIN READY,$(KNOWN))))
@@ -23,7 +23,7 @@ $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [EPOCHS=] [RESULTS=]"
+	@echo "make bench [TASK=speech] [MODEL=] [METHODS=msat,rmp] [PROFILE=full DATA=DIR] [STEPS=] [LIMIT=] [SEEDS=] [SEED=] [EPOCHS=] [RESULTS=]"
 	@echo "make report [COSTS=jouppi-7nm] | list | test | check | speed [DATA=DIR] | paper DATA=DIR [RESULTS=]"
 
 $(READY): pyproject.toml constraints.txt

@@ -1,5 +1,6 @@
 """The command line, msat-bench; only typer is imported here, so that `list` and errors answer at once."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +38,12 @@ DataFolder = Annotated[Path | None, typer.Option(envvar="MSAT_DATA", help="Folde
 
 @app.command("run")
 def run_command(
+    context: typer.Context,
     task: Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")] = None,
     model: Annotated[str | None, typer.Option(help="Networks, or `all`; each task's first by default.")] = None,
-    methods: Annotated[str | None, typer.Option(help="E.g. msat,kappa:fraction=0.3; all by default.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="E.g. 'msat,percentile q=99 nonzero=false'; all by default.")
+    ] = None,
     profile: Annotated[str, typer.Option(help="`sample` (embedded data) or `full` (the paper's).")] = "sample",
     data: DataFolder = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
@@ -62,10 +66,13 @@ def run_command(
     from benchmarks.cells import CALIBRATION, Options, as_profile
     from benchmarks.session import run
 
+    if profile == "sample" and str(context.get_parameter_source("data")).endswith("COMMANDLINE"):
+        raise UserError("DATA= is read with PROFILE=full alone; add it, or leave DATA= away for the embedded sample.")
+    default = SAMPLE_CALIBRATION if profile == "sample" else CALIBRATION
     options = Options(
         profile=as_profile(profile), data=data, device=device, backend=backend, steps=steps,
         limit=SAMPLE_LIMIT if limit is None and profile == "sample" else limit, epochs=epochs,
-        calibration=calibration or (SAMPLE_CALIBRATION if profile == "sample" else CALIBRATION), seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
+        calibration=default if calibration is None else calibration, seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
     )  # fmt: skip
     raise typer.Exit(run(options, task, model, methods, engine, threads))
 
@@ -156,7 +163,7 @@ def new_command(
     from benchmarks.new import write_template
 
     file = write_template(kind, name, folder)
-    typer.echo(f"{file}\ntry it: msat-bench check {file}")
+    typer.echo(f"{file}\ntry it: {sys.argv[0]} check {file}")
 
 
 def _texts(files: list[Path] | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from benchmarks.costs import energy_counts
 from benchmarks.history import records_at
 from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, Result, read_record, reported
+from benchmarks.selection import parse, words
 from benchmarks.statistics import decimals, needed, settled
 from benchmarks.tables import ENERGY_EPSILON, labels
 from msat import energy
@@ -69,9 +70,10 @@ def compare(
         )
     pairs, single = (_cells if a.many else _networks)(a.records, b.records)
     if not pairs:
+        what = "method that ran on a network" if a.many else "network"
         raise UserError(
-            f"'{first}' and '{second}' share no network with the same weights and test inputs; run both with the same LIMIT and"
-            " EPOCHS."
+            f"'{first}' and '{second}' share no {what} with the same weights and test inputs; run both with the same"
+            f" {'METHODS, ' * a.many}LIMIT and EPOCHS."
         )
     if len(pairs) == 1 and not a.many:
         return "\n\n".join(blocks(*pairs[0]))
@@ -98,8 +100,10 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
     done = _done(reported(results), lambda _: True)
     known = _done(done, wanted)
     called = labels(known)
-    method, _, parameters = text.partition(":")
-    spelled = " ".join([method, *sorted(filter(None, parameters.split(";")))])  # as METHODS= has it
+    method, *parameters = words(text)
+    spelled = label(
+        method, {name: parse(value) for name, _, value in (part.partition("=") for part in sorted(parameters))}
+    )
     for name in (text, spelled):
         if name in called.values():
             return Side([record for record in known if called[id(record)] == name], many=False)

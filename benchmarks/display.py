@@ -90,6 +90,8 @@ def _outcome(record: Record, was_there: bool) -> str:
     share = 100 / record.inputs.tested
     right, ann = record.result.correct[-1] * share, record.ann.correct * share
     spent = (
-        "already measured" if was_there else f"{sum(v for k, v in record.run.seconds.items() if k != 'prepare'):.1f} s"
+        f"already measured on {record.inputs.tested:,} inputs"
+        if was_there
+        else f"{sum(v for k, v in record.run.seconds.items() if k != 'prepare'):.1f} s"
     )
     return f"{right:.2f} % at T = {record.cell.steps} (ANN {ann:.2f} %), {spent}"

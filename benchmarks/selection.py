@@ -1,7 +1,8 @@
-"""What the user typed behind METHODS=: `msat,rmp`, with parameters `kappa:fraction=0.3` or `msat:units=normalised;dtt=false`."""
+"""What the user typed behind METHODS=: `msat,rmp`, with parameters `kappa:fraction=0.3` or `msat units=normalised dtt=false`."""
 
 import ast
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -33,10 +34,20 @@ def choose_methods(registry: Registry, text: str | None) -> list[Choice]:
     return list(dict.fromkeys(choices))
 
 
+def words(text: str) -> list[str]:
+    """Return a method's name and its parameters, which colons, semicolons or spaces set apart."""
+    return re.split(r"[:;\s]+", text.strip(" :;"))
+
+
 def _choice(registry: Registry, text: str) -> Choice:
-    name, _, rest = text.partition(":")
+    name, *parameters = words(text)
+    if "=" in name:
+        raise UserError(
+            f"'{name}' has no method; commas set methods apart, spaces their parameters:"
+            " METHODS='kappa fraction=0.3,msat det=false dtt=true'."
+        )
     factory = registry.method(name)
-    given = dict(_assignment(part, name) for part in rest.split(";") if part)
+    given = dict(_assignment(part, name) for part in parameters)
     check_parameters(factory, given)
     return Choice(factory, tuple(sorted((k, v) for k, v in given.items() if v != factory.defaults[k])))
 

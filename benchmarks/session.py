@@ -3,7 +3,7 @@
 import inspect
 import os
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +33,12 @@ class Tally:
     crashes: int = 0
     """Cells in which a method raised something else."""
     failed: list[str] = field(default_factory=list)
+    tasks: set[str] = field(default_factory=set)
+    """Those with a cell that ended."""
 
     def note(self, cell: Cell, record: Record) -> None:
-        """Count a cell that failed."""
+        """Note a cell's task, and count it if it failed."""
+        self.tasks.add(cell.setting.task)
         if record.status == "failed":
             self.crashes += record.traceback is not None
             self.mistakes += record.traceback is None
@@ -66,14 +69,14 @@ def run(
             for setting, cells in plan:
                 _run_one(setting, cells, display, tally)
     finally:
-        _tables(options, dict.fromkeys(setting.task for setting, _ in plan))
+        _tables(options, [task for task in dict.fromkeys(setting.task for setting, _ in plan) if task in tally.tasks])
     for line in tally.failed:
         typer.echo(f"msat-bench: {line}", err=True)
     return tally.code
 
 
 def check_machine(options: Options, engine: str, threads: int | None) -> None:
-    """Refuse an unknown backend, engine or device before any work."""
+    """Refuse an unknown backend, engine or device, and a folder that cannot be written to, before any work."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if threads is not None and threads < 1:
@@ -84,6 +87,10 @@ def check_machine(options: Options, engine: str, threads: int | None) -> None:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(f"device '{options.device}' cannot be used ({reason}); use DEVICE=cpu.") from error
     choose(options.backend, options.device)
+    try:
+        options.results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"RESULTS={options.results} cannot be a folder ({error.strerror}); name another.") from error
 
 
 def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: Tally) -> None:
@@ -109,7 +116,9 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
         display.drop(len(cells))
 
 
-def _tables(options: Options, tasks: Iterable[str]) -> None:
+def _tables(options: Options, tasks: Sequence[str]) -> None:
+    if not tasks:
+        return
     folders = [folder for task in tasks if (folder := task_folder(options, task)).is_dir()]
     report = report_tasks(options.results, folders)
     for bad in report.broken:

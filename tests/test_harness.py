@@ -340,8 +340,9 @@ def test_the_list_names_what_the_registry_holds():
             assert [name for name, _ in entry.parameters] == list(known.methods[entry.name].defaults)
 
 
-def test_parameters_are_parsed():
-    choices = choose_methods(registry(), "kappa:fraction=0.3, msat:units=normalised;dtt=false,kappa:fraction=0.5")
+@pytest.mark.parametrize("spelling", ["msat:units=normalised;dtt=false", "msat dtt=False units=normalised"])
+def test_parameters_are_parsed(spelling: str):
+    choices = choose_methods(registry(), f"kappa:fraction=0.3, {spelling},kappa:fraction=0.5")
     assert [choice.parameters for choice in choices] == [
         (("fraction", 0.3),), (("dtt", False), ("units", "normalised")), (),
     ]  # fmt: skip
@@ -397,6 +398,46 @@ def test_results_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch):
     assert whole.result is not None and parts.result is not None
     assert parts.result.correct == whole.result.correct
     assert parts.result.events == whole.result.events
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "."], "DATA= is read with PROFILE=full alone; add it"),
+        (["--calibration", "0"], "CALIBRATION must be at least 1, got 0"),
+        (["--results", "taken"], "RESULTS=taken cannot be a folder (File exists); name another."),
+        (
+            ["--methods", "msat,dtt=false"],
+            "'dtt=false' has no method; commas set methods apart, spaces their parameters",
+        ),
+        (["--methods", "maximum", "--profile", "full"], "clouds are not there; name a folder with DATA=."),
+    ],
+)
+def test_settings_that_cannot_be_meant_end_before_any_work(call: Call, arguments: list[str], said: str):
+    Path("taken").write_text("a file")
+    done = run(call, *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not list(Path().glob("**/*.md"))
+
+
+def test_a_folder_of_data_may_stand_in_the_environment(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MSAT_DATA", ".")
+    assert run(call, "--methods", "maximum", "--limit", "5").exit_code == 0
+
+
+def test_folders_without_a_common_method_say_so(call: Call):
+    run(call, "--methods", "maximum", "--limit", "5", "--results", "one")
+    run(call, "--methods", "rmp", "--limit", "5", "--results", "two")
+    said = call("compare", "one", "two").stderr
+    assert "share no method that ran on a network with the same weights and test inputs" in said
+
+
+def test_check_refuses_a_name_that_is_taken(call: Call):
+    call("new", "method", "msat")
+    done = call("check", "msat.py")
+    assert done.exit_code == 1
+    assert "method msat: the name is taken in " in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["method", "task"])
