@@ -232,7 +232,8 @@ HEADS = ("T", "A, %", "B, %", "A - B, points (95 %)", "only A", "only B", "McNem
 
 def _run(record: Record) -> str:
     commits = ", ".join(dict.fromkeys(run.version for run in record.runs))
-    return f"T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}"
+    places = ", ".join(dict.fromkeys(f"{run.device} {run.backend}" for run in record.runs))
+    return f"T = {record.cell.steps}, seed {record.cell.seed}, commit {commits}, {places}"
 
 
 def gaps(a: Record, b: Record) -> list[Gap]:

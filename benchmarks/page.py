@@ -98,7 +98,9 @@ def header(part: Section) -> str:
         f"- Calibration: {inputs.calibration} {inputs.calibration_rule}; rules that simulate the spiking network layer by layer"
         " take the first of them (balancing, calibration of biases, potentials and weights: see Methods)",
         f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
-        f"- Code: {_commits(records)}",
+        f"- Code: commit {', '.join(sorted({run.version for record in records for run in record.runs}))}",
+        f"- Device: {_devices(part)}",
+        *(f"- **{line}**" for line in mixed(part)),
     ]
     if first.cell.adaptive:
         values = ", ".join(f"{name} = {value:g}" for name, value in first.cell.adaptive.items())
@@ -245,6 +247,19 @@ def notes(part: Section) -> list[str]:
     return ["### Methods", "\n".join(found.values())]
 
 
+def mixed(part: Section) -> list[str]:
+    """Say which rows of one rule were measured with different versions of its code: their figures are not of one method."""
+    versions: dict[str, dict[str, str]] = {}
+    for row in part.rows:
+        for record in row.records:
+            versions.setdefault(record.cell.method, {})[part.name(row)] = record.method.source_hash
+    return [
+        f"Different versions of the code of '{md.escape(name)}': {md.escape(', '.join(rows))}; run these again together."
+        for name, rows in versions.items()
+        if len(set(rows.values())) > 1
+    ]
+
+
 def summary(records: Sequence[Record]) -> str:
     """Return the first table of each network of a task for a terminal: accuracy without intervals."""
     texts, parts = [], sections(records)
@@ -259,14 +274,19 @@ def summary(records: Sequence[Record]) -> str:
         names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]
         inputs = f"{total:,} test inputs"
         title = ", ".join([part.first.task.title, name, *([] if inputs in name else [inputs]), "% right"])
-        texts.append(f"{title}\n{md.plain(names, rows)}")
+        texts.append("\n".join([title, md.plain(names, rows), *mixed(part)]))
     return "\n\n".join(texts)
 
 
-def _commits(records: Sequence[Record]) -> str:
-    runs = [run for record in records for run in record.runs]
-    found, devices = sorted({run.version for run in runs}), sorted({run.device for run in runs})
-    return f"commit {', '.join(found)}; device {md.escape(', '.join(devices))}"
+def _devices(part: Section) -> str:
+    """Return the device of most rows, then every other with the rows that were counted there and by what arithmetic."""
+    places: dict[str, list[str]] = {}
+    for row in part.rows:
+        runs = [run for record in row.records for run in record.runs]
+        where = ", ".join(sorted({f"{run.device}, {run.backend}" for run in runs}))
+        places.setdefault(where, []).append(part.name(row))
+    usual, *others = sorted(places, key=lambda where: -len(places[where]))
+    return md.escape("; ".join([usual, *(f"{where}: {', '.join(places[where])}" for where in others)]))
 
 
 def _list(values: Sequence[int]) -> str:
