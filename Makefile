@@ -6,6 +6,9 @@ COMMA := ,
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPEED := $(VENV)/.speed
+# Settings are what the command says; a DATA or SEED that happens to be in the environment is none.
+SETTINGS := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS SEED EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS
+$(foreach v,$(SETTINGS),$(if $(filter environment,$(origin $v)),$(eval $v :=)))
 FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods '$(METHODS)') \
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) \
@@ -14,8 +17,7 @@ FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(MET
   $(if $(RESULTS),--results $(RESULTS)) \
   $(foreach file,$(PLUGIN),--plugin $(file))
 
-KNOWN := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS SEED EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS \
-  PYTHON TESTS VENV BIN READY
+KNOWN := $(SETTINGS) PYTHON TESTS VENV BIN READY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
 $(if $(UNKNOWN),$(error $(UNKNOWN) is not a setting of this Makefile; it knows $(filter-out VENV BIN READY,$(KNOWN))))
 

@@ -101,9 +101,7 @@ def side(text: str, results: Path, wanted: Callable[[Record], bool]) -> Side:
     known = _done(done, wanted)
     called = labels(known)
     method, *parameters = words(text)
-    spelled = label(
-        method, {name: parse(value) for name, _, value in (part.partition("=") for part in sorted(parameters))}
-    )
+    spelled = label(method, {name: parse(value) for name, _, value in (part.partition("=") for part in parameters)})
     for name in (text, spelled):
         if name in called.values():
             return Side([record for record in known if called[id(record)] == name], many=False)

@@ -100,7 +100,6 @@ def header(part: Section) -> str:
         f"- Steps T: {_list(sorted({row.steps for row in part.rows}))}; seeds: {seeds}",
         f"- Code: commit {', '.join(sorted({run.version for record in records for run in record.runs}))}",
         f"- Device: {_devices(part)}",
-        *(f"- **{line}**" for line in mixed(part)),
     ]
     if first.cell.adaptive:
         values = ", ".join(f"{name} = {value:g}" for name, value in first.cell.adaptive.items())
@@ -247,19 +246,6 @@ def notes(part: Section) -> list[str]:
     return ["### Methods", "\n".join(found.values())]
 
 
-def mixed(part: Section) -> list[str]:
-    """Say which rows of one rule were measured with different versions of its code: their figures are not of one method."""
-    versions: dict[str, dict[str, str]] = {}
-    for row in part.rows:
-        for record in row.records:
-            versions.setdefault(record.cell.method, {})[part.name(row)] = record.method.source_hash
-    return [
-        f"Different versions of the code of '{md.escape(name)}': {md.escape(', '.join(rows))}; run these again together."
-        for name, rows in versions.items()
-        if len(set(rows.values())) > 1
-    ]
-
-
 def summary(records: Sequence[Record]) -> str:
     """Return the first table of each network of a task for a terminal: accuracy without intervals."""
     texts, parts = [], sections(records)
@@ -274,7 +260,7 @@ def summary(records: Sequence[Record]) -> str:
         names = ["method", *(f"T={t}" for t in checkpoints), f"settled, {ENERGY_EPSILON:g} pt"]
         inputs = f"{total:,} test inputs"
         title = ", ".join([part.first.task.title, name, *([] if inputs in name else [inputs]), "% right"])
-        texts.append("\n".join([title, md.plain(names, rows), *mixed(part)]))
+        texts.append(f"{title}\n{md.plain(names, rows)}")
     return "\n\n".join(texts)
 
 

@@ -36,7 +36,7 @@ def choose_methods(registry: Registry, text: str | None) -> list[Choice]:
 
 def words(text: str) -> list[str]:
     """Return a method's name and its parameters, which colons, semicolons or spaces set apart."""
-    return re.split(r"[:;\s]+", text.strip(" :;"))
+    return re.split(r"[:;\s]+", re.sub(r"\s*=\s*", "=", text).strip(" :;"))
 
 
 def _choice(registry: Registry, text: str) -> Choice:
@@ -55,8 +55,8 @@ def _choice(registry: Registry, text: str) -> Choice:
 def _assignment(text: str, method: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"parameter '{text}' of method '{method}' has no value; write {method}:{text}=VALUE.")
-    return name.strip(), parse(value.strip())
+        raise UserError(f"parameter '{text}' of method '{method}' has no value; write '{method} {text}=VALUE'.")
+    return name, parse(value)
 
 
 def parse(text: str) -> Any:

@@ -6,17 +6,18 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 import typer
 
-from benchmarks.cells import Cell, Options, Setting, grid, settings, task_folder
+from benchmarks.cells import Cell, Options, Setting, grid, label, settings, task_folder
 from benchmarks.display import Display
 from benchmarks.page import summary
-from benchmarks.plugins import fault
+from benchmarks.plugins import Registry, fault
 from benchmarks.records import Record, read_records
 from benchmarks.report import report_tasks
-from benchmarks.runner import run_setting
+from benchmarks.runner import code_of, run_setting
 from benchmarks.selection import choose_methods
 from msat.backends import choose
 from msat.errors import UserError, unknown_name
@@ -26,7 +27,7 @@ ENGINES = ("local",)
 
 @dataclass
 class Tally:
-    """What went wrong."""
+    """How cells ended."""
 
     mistakes: int = 0
     """Cells or networks that ended with a user's error."""
@@ -63,6 +64,7 @@ def run(
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     choices = choose_methods(options.registry, methods)
     plan = [(setting, grid(setting, choices)) for setting in settings(options, tasks, models)]
+    writable(options.results)
     tally = Tally()
     try:
         with Display(sum(len(cells) for _, cells in plan)) as display:
@@ -75,8 +77,17 @@ def run(
     return tally.code
 
 
+def writable(folder: Path) -> None:
+    """Make the folder of results; refuse one that cannot be made or written to before any work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"RESULTS={folder} cannot be written to ({error.strerror}); name another folder.") from error
+
+
 def check_machine(options: Options, engine: str, threads: int | None) -> None:
-    """Refuse an unknown backend, engine or device, and a folder that cannot be written to, before any work."""
+    """Refuse an unknown backend, engine or device before any work."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if threads is not None and threads < 1:
@@ -87,10 +98,6 @@ def check_machine(options: Options, engine: str, threads: int | None) -> None:
         reason = str(error).split("\n")[0].rstrip(".")
         raise UserError(f"device '{options.device}' cannot be used ({reason}); use DEVICE=cpu.") from error
     choose(options.backend, options.device)
-    try:
-        options.results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"RESULTS={options.results} cannot be a folder ({error.strerror}); name another.") from error
 
 
 def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: Tally) -> None:
@@ -116,6 +123,16 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
         display.drop(len(cells))
 
 
+def outdated(records: Sequence[Record], registry: Registry) -> list[str]:
+    """Return the rows whose method, or a rule of it, has changed since they were measured."""
+    return [
+        f"{record.cell.model} {label(record.cell.method, record.cell.overrides)}"
+        for record in records
+        if record.cell.method in registry.methods
+        and record.method.source_hash != code_of(registry.methods[record.cell.method], record.cell.parameters)
+    ]
+
+
 def _tables(options: Options, tasks: Sequence[str]) -> None:
     if not tasks:
         return
@@ -125,6 +142,9 @@ def _tables(options: Options, tasks: Sequence[str]) -> None:
         typer.echo(f"not a record of this version, left out: {bad}", err=True)
     for file in report.written:
         if file.parent in folders:
-            typer.echo(f"\n{summary(read_records(file.parent)[0])}\n\nTables: {file}")
+            records = read_records(file.parent)[0]
+            typer.echo(f"\n{summary(records)}\n\nTables: {file}")
+            if older := outdated(records, options.registry):
+                typer.echo(f"measured with other code than today's: {', '.join(older)}; run these again.", err=True)
         else:
             typer.echo(f"All tasks: {file}")

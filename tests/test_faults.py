@@ -23,6 +23,7 @@ FAULTY = """
 from dataclasses import dataclass
 import torch
 from msat.method import Axes, Correction, ReadoutRule, method
+from msat.multithreshold import MultiThreshold
 from msat.neurons import Emission, IntegrateAndFire, SumReadout
 from msat.thresholds import ThresholdRule
 
@@ -105,6 +106,48 @@ class Uncounted(IntegrateAndFire):
 
 
 @dataclass(frozen=True, eq=False)
+class CountsOne(IntegrateAndFire):
+    spike_kind = "pow2"
+
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * (1 + current.abs()), 2 * emission.spikes()), state
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(IntegrateAndFire):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output, emission.spikes() / 2), state
+
+
+@dataclass(frozen=True, eq=False)
+class GradedLevels(MultiThreshold):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return emission._replace(output=emission.output * (1 + current.abs())), state
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy(IntegrateAndFire):
+    def step(self, current, state):
+        return super().step(current + torch.randn_like(current), state)
+
+
+@dataclass(frozen=True, eq=False)
+class NothingInOtherBatches(IntegrateAndFire):
+    def step(self, current, state):
+        emission, state = super().step(current, state)
+        return Emission(emission.output * (float("nan") if len(current) in {2, 5} else 1)), state
+
+
+@dataclass(frozen=True, eq=False)
+class ForgetsBetweenChunks(IntegrateAndFire):
+    def scan(self, currents, state):
+        return super().scan(currents, self.start(currents[0], torch.arange(currents.shape[1])))
+
+
+@dataclass(frozen=True, eq=False)
 class Everything(IntegrateAndFire):
     def step(self, current, state):
         emission, state = super().step(current, state)
@@ -125,6 +168,14 @@ class Halves(IntegrateAndFire):
     def step(self, current, state):
         emission, state = super().step(current, state)
         return Emission(emission.output * (1 + 0.5 * (current > self.threshold))), state
+
+
+@dataclass(frozen=True, eq=False)
+class LooksAhead(IntegrateAndFire):
+    window = True
+
+    def scan(self, currents, state):
+        return super().scan(currents + currents.mean(0), state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +271,41 @@ def uncounted() -> Axes:
 
 
 @method("here")
+def counts_one() -> Axes:
+    return Axes(neuron=CountsOne())
+
+
+@method("here")
+def parts() -> Axes:
+    return Axes(neuron=Parts())
+
+
+@method("here")
+def graded_levels() -> Axes:
+    return Axes(neuron=GradedLevels(), coding="differential")
+
+
+@method("here")
+def noisy() -> Axes:
+    return Axes(neuron=Noisy())
+
+
+@method("here")
+def nothing_in_other_batches() -> Axes:
+    return Axes(neuron=NothingInOtherBatches())
+
+
+@method("here")
+def forgets() -> Axes:
+    return Axes(neuron=ForgetsBetweenChunks())
+
+
+@method("here")
+def looks_ahead() -> Axes:
+    return Axes(neuron=LooksAhead())
+
+
+@method("here")
 def everything() -> Axes:
     return Axes(neuron=Everything())
 
@@ -286,15 +372,22 @@ def run(file: Path, *arguments: str):
         ("silent", 2, "logits must be finite; look for a division by"),
         ("nothing", 2, "logits must be finite; look for a division by"),
         ("nothing-when-flat", 2, "the network's logits are not finite; look for a division by zero"),
-        ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 39)."),
+        ("broken", 1, "AttributeError: 'Broken' object has no attribute 'absent' (faulty.py, line 40)."),
         ("no-axes", 2, "gives NoneType; return Axes(...)."),
         ("global-draw", 2, "of the logits; draw from a generator with calibration.seed"),
         ("secret-draw", 2, "the conversion depends on the seed; say @method(…, stochastic=True)"),
         ("hidden-steps", 2, "the conversion depends on T ("),
-        ("uncounted", 2, "send something and count no event; let Emission say their spikes"),
+        ("uncounted", 2, "send something and count no event; give their number as `events` of Emission"),
+        ("counts-one", 2, "say that their spikes are 'pow2', but some are no sum of as many powers of two"),
+        ("parts", 2, "count parts of an event; give whole numbers"),
+        ("graded-levels", 2, "say that their spikes are 'pow2', but some are no sum of"),
+        ("noisy", 2, "a second run of the same network gives other logits; draw with msat.randomness.uniform"),
+        ("nothing-in-other-batches", 2, "but with a batch of 5 100 % of the logits differ"),
+        ("forgets", 2, "results must not depend on how work is cut, but with "),
+        ("looks-ahead", 2, "its neurons read all T steps before they send; say @method(…, recalibrate_per_T=True)"),
         ("everything", 2, "say that their spikes are 'binary', but one neuron sends "),
         ("inhibiting", 2, "say that their spikes are 'binary', but some are negative; set spike_kind"),
-        ("halves", 2, "say that their spikes are 'pow2', but their ratios are no powers of two"),
+        ("halves", 2, "say that their spikes are 'pow2', but some are no sum of"),
         ("peeking", 2, "results must not depend on how work is cut, but with a batch of 5"),
     ],
 )

@@ -20,6 +20,7 @@ from benchmarks.cells import Cell, Options, Setting, grid
 from benchmarks.cli import app
 from benchmarks.memory import peak_memory
 from benchmarks.plugins import registry
+from benchmarks.provenance import _code
 from benchmarks.records import pack, read_record, read_records
 from benchmarks.selection import choose_methods, parse
 from msat.observers import checkpoints
@@ -142,7 +143,7 @@ def test_a_broken_record_is_measured_again(call: Call):
     [
         (("--epochs", "3"), "measured with EPOCHS=8 and would be lost"),
         (("--calibration", "64"), "measured with CALIBRATION=128 and"),
-        (("--seed", "1"), "measured with seed=0 and"),
+        (("--seed", "1"), "measured with SEED=0 and"),
         ((), "measured with other data and"),
     ],
 )
@@ -206,7 +207,7 @@ def test_what_was_measured_outlives_a_smaller_limit_and_a_failure(call: Call, mo
     before = file.read_text()
     smaller = run(call, "--methods", "maximum", "--limit", "30")
     assert (smaller.exit_code, file.read_text()) == (0, before)
-    assert "already measured" in smaller.stdout + smaller.stderr
+    assert "already measured on 60 inputs" in smaller.stdout + smaller.stderr
 
     def full(*_: object) -> None:
         raise MemoryError("no room")
@@ -340,7 +341,10 @@ def test_the_list_names_what_the_registry_holds():
             assert [name for name, _ in entry.parameters] == list(known.methods[entry.name].defaults)
 
 
-@pytest.mark.parametrize("spelling", ["msat:units=normalised;dtt=false", "msat dtt=False units=normalised"])
+@pytest.mark.parametrize(
+    "spelling",
+    ["msat:units=normalised;dtt=false", "msat dtt=False units=normalised", "msat units = normalised :dtt= false"],
+)
 def test_parameters_are_parsed(spelling: str):
     choices = choose_methods(registry(), f"kappa:fraction=0.3, {spelling},kappa:fraction=0.5")
     assert [choice.parameters for choice in choices] == [
@@ -357,7 +361,11 @@ def test_make_hands_methods_over_whole(tmp_path: Path):
     ready.touch()
     wanted = "msat:units=normalised;dtt=false,rmp"
     command = ["make", "bench", f"METHODS={wanted}", f"BIN={tmp_path}", f"READY={ready}"]
-    alone = {"PATH": os.environ["PATH"]}  # not a part of `make test`
+    alone = {
+        "PATH": os.environ["PATH"],
+        "SEED": "7",
+        "DATA": "/",
+    }  # not a part of `make test`; settings stand in the command
     root = Path(__file__).parents[1]
     said = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["run", "--methods", wanted]
@@ -405,7 +413,7 @@ def test_results_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch):
     [
         (["--data", "."], "DATA= is read with PROFILE=full alone; add it"),
         (["--calibration", "0"], "CALIBRATION must be at least 1, got 0"),
-        (["--results", "taken"], "RESULTS=taken cannot be a folder (File exists); name another."),
+        (["--results", "taken"], "RESULTS=taken cannot be written to (File exists); name another folder."),
         (
             ["--methods", "msat,dtt=false"],
             "'dtt=false' has no method; commas set methods apart, spaces their parameters",
@@ -421,6 +429,29 @@ def test_settings_that_cannot_be_meant_end_before_any_work(call: Call, arguments
     assert not list(Path().glob("**/*.md"))
 
 
+def test_nothing_is_shown_of_a_run_that_measured_nothing(call: Call):
+    run(call, "--methods", "maximum", "--limit", "5")
+    done = run(call, "--methods", "maximum", "--limit", "5", "--epochs", "3")
+    assert done.exit_code == 2
+    assert "Tables:" not in done.stdout
+
+
+def test_rows_of_other_code_are_named_after_a_run(call: Call):
+    own = Path("own.py")
+    source = (
+        "from msat.method import Axes, Initial, method\n\n"
+        "@method('here')\ndef own(start: float = 0.5) -> Axes:\n    return Axes(initial=Initial(start))\n"
+    )
+    own.write_text(source)
+    both = ("--limit", "5", "--plugin", str(own), "--methods")
+    assert "other code" not in run(call, *both, "own,own start=0.25").stderr
+    own.write_text(source.replace("Initial(start)", "Initial(start / 2)"))
+    registry.cache_clear()
+    _code.cache_clear()
+    said = run(call, *both, "own").stderr
+    assert "measured with other code than today's: mlp own start=0.25; run these again." in said
+
+
 def test_a_folder_of_data_may_stand_in_the_environment(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MSAT_DATA", ".")
     assert run(call, "--methods", "maximum", "--limit", "5").exit_code == 0
@@ -434,10 +465,12 @@ def test_folders_without_a_common_method_say_so(call: Call):
 
 
 def test_check_refuses_a_name_that_is_taken(call: Call):
-    call("new", "method", "msat")
-    done = call("check", "msat.py")
-    assert done.exit_code == 1
-    assert "method msat: the name is taken in " in done.stdout
+    assert f"try it: {sys.argv[0]} check msat.py" in call("new", "method", "msat").stdout
+    call("new", "task", "digits")
+    for file, what in (("msat.py", "method msat"), ("digits.py", "task digits")):
+        done = call("check", file)
+        assert done.exit_code == 1
+        assert f"{what}: the name is taken in " in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["method", "task"])
