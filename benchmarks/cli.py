@@ -66,7 +66,8 @@ def run_command(
     from benchmarks.cells import CALIBRATION, Options, as_profile
     from benchmarks.session import run
 
-    if profile == "sample" and str(context.get_parameter_source("data")).endswith("COMMANDLINE"):
+    source = context.get_parameter_source("data")  # MSAT_DATA in the environment is for whichever run reads it
+    if profile == "sample" and source is not None and source.name == "COMMANDLINE":
         raise UserError("DATA= is read with PROFILE=full alone; add it, or leave DATA= away for the embedded sample.")
     default = SAMPLE_CALIBRATION if profile == "sample" else CALIBRATION
     options = Options(

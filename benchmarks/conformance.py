@@ -1,7 +1,6 @@
 """What a method must satisfy before its figures mean anything, tried on a tiny network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,10 @@ CLOSE = 1e-3
 """Share of the largest value within which two sums of the same numbers agree."""
 
 
-@dataclass
 class Seen(Observer):
     """What a simulation did; for tiny runs only."""
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         self.batches: list[list[Tensor]] = [[]]
         self.sent: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.neurons: dict[str, tuple[SpikeKind, Tensor]] = {}

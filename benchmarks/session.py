@@ -125,12 +125,13 @@ def _run_one(setting: Setting, cells: Sequence[Cell], display: Display, tally: T
 
 def outdated(records: Sequence[Record], registry: Registry) -> list[str]:
     """Return the rows whose method, or a rule of it, has changed since they were measured."""
-    return [
+    older = (
         f"{record.cell.model} {label(record.cell.method, record.cell.overrides)}"
         for record in records
         if record.cell.method in registry.methods
         and record.method.source_hash != code_of(registry.methods[record.cell.method], record.cell.parameters)
-    ]
+    )
+    return list(dict.fromkeys(older))  # seeds share a row
 
 
 def _tables(options: Options, tasks: Sequence[str]) -> None:

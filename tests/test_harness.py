@@ -361,11 +361,8 @@ def test_make_hands_methods_over_whole(tmp_path: Path):
     ready.touch()
     wanted = "msat:units=normalised;dtt=false,rmp"
     command = ["make", "bench", f"METHODS={wanted}", f"BIN={tmp_path}", f"READY={ready}"]
-    alone = {
-        "PATH": os.environ["PATH"],
-        "SEED": "7",
-        "DATA": "/",
-    }  # not a part of `make test`; settings stand in the command
+    # Not a part of `make test`, and settings are what the command says.
+    alone = {"PATH": os.environ["PATH"], "SEED": "7", "DATA": "/"}
     root = Path(__file__).parents[1]
     said = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["run", "--methods", wanted]
