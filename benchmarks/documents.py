@@ -59,7 +59,8 @@ def replaced(text: str, name: str, body: str, file: Path) -> str:
 def table(results: Path, spec: Spec) -> str:
     """Return a table in Markdown: a row and a column together say network (`at`), method and T (`step`) of a cell.
 
-    Where they also say `over`, it holds the difference to that method; where they say `energy`, that column of energy.csv.
+    Where they also say `over`, it holds the difference to that method; where they say `energy`, that column of energy.csv;
+    where they say `within`, the step from which accuracy is at most so many points below the ANN's.
     A method that was not run on a network has a dash there.
 
     Raises:
@@ -71,6 +72,8 @@ def table(results: Path, spec: Spec) -> str:
     def cell(spec: Spec) -> str:
         if "energy" in spec:
             return expense(results, spec)
+        if "within" in spec:
+            return latency(results, spec)
         return contrast(results, spec) if "over" in spec else figure(results, spec, interval)
 
     lines = [[cell({**row, **column}) for column in columns] for row in rows]
@@ -148,6 +151,22 @@ def expense(results: Path, cell: Spec) -> str:
         return f"{100 * float((found['strict_neurons_pj'] / found['strict_pj']).mean()):.0f} %"
     mean = float(found[cell["energy"]].mean())
     return f"{mean:.0f}" if cell["energy"] == "step" else md.number(mean)
+
+
+def latency(results: Path, cell: Spec) -> str:
+    """Return the real step at which a method settles `within` some points of the ANN; a dash if it was not run there.
+
+    That of the first seed, of the largest T; "> T" where it does not settle.
+    """
+    place = results / cell["at"]
+    frame = pd.read_csv(place.parent / "latency.csv")
+    mine = (frame["model"] == place.name) & (frame["method"] == cell["method"])
+    found = frame[mine & (frame["seed"] == 0) & (frame["status"] == "done")]
+    if found.empty:
+        return md.NONE
+    longest = found.loc[found["T"].idxmax()]
+    step = longest[f"real_settled_{cell['within']:g}"]
+    return f"> {longest['T']}" if pd.isna(step) else f"{step:.0f}"
 
 
 @cache

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.documents import contrast, expense, figure, rendered, replaced, table
+from benchmarks.documents import contrast, expense, figure, latency, rendered, replaced, table
 from benchmarks.markdown import NONE
 from benchmarks.records import read_records, write
 from benchmarks.tables import latency_frame, sections
@@ -60,6 +60,21 @@ def test_a_difference_is_that_of_compare_and_bold_where_told_apart(tmp_path: Pat
     assert contrast(tmp_path, cell | {"over": "far"}) == "**+40.0 (+29.5 to +48.9)**"
     assert contrast(tmp_path, {**cell, "method": "far", "over": "msat"}) == "**−40.0 (−48.9 to −29.5)**"
     assert contrast(tmp_path, cell | {"over": "fewer"}) == contrast(tmp_path, cell | {"over": "absent"}) == NONE
+
+
+def test_a_latency_is_the_real_step_of_the_longest_run_or_beyond_it(tmp_path: Path):
+    columns = ["model", "method", "T", "seed", "status", "settled_1", "real_settled_1"]
+    rows = [
+        ["net", "dcgs", 8, 0, "done", None, None],
+        ["net", "dcgs", 16, 0, "done", 4, 5],
+        ["net", "dcgs", 16, 1, "done", 8, 9],
+        ["net", "late", 16, 0, "done", None, None],
+        ["net", "fails", 16, 0, "failed", None, None],
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "latency.csv", index=False)
+    names = ("dcgs", "late", "fails", "absent")
+    found = [latency(tmp_path, {"at": "net", "method": name, "within": 1}) for name in names]
+    assert found == ["5", "> 16", NONE, NONE]
 
 
 def test_an_energy_is_the_mean_over_seeds_of_the_longest_run(tmp_path: Path):
