@@ -166,7 +166,7 @@ def latency(results: Path, cell: Spec) -> str:
         return md.NONE
     longest = found.loc[found["T"].idxmax()]
     step = longest[f"real_settled_{cell['within']:g}"]
-    return f"> {longest['T']}" if pd.isna(step) else f"{step:.0f}"
+    return f">\u00a0{longest['T']}" if pd.isna(step) else f"{step:.0f}"
 
 
 @cache
