@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPEED := $(VENV)/.speed
 # Settings are what the command says; a DATA or SEED that happens to be in the environment is none.
-SETTINGS := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS SEED EPOCHS BACKEND ENGINE CALIBRATION THREADS PLUGIN COSTS RESULTS
+SETTINGS := TASK MODEL METHODS PROFILE DATA DEVICE STEPS LIMIT SEEDS SEED EPOCHS BACKEND CALIBRATION THREADS PLUGIN COSTS RESULTS
 $(foreach v,$(SETTINGS),$(if $(filter environment,$(origin $v)),$(eval $v :=)))
 FLAGS := $(if $(TASK),--task $(TASK)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods '$(METHODS)') \
   $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
   $(if $(STEPS),--steps $(STEPS)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) \
-  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ENGINE),--engine $(ENGINE)) \
+  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BACKEND),--backend $(BACKEND)) \
   $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(THREADS),--threads $(THREADS)) \
   $(if $(RESULTS),--results $(RESULTS)) \
   $(foreach file,$(PLUGIN),--plugin $(file))

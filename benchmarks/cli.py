@@ -57,7 +57,6 @@ def run_command(
         str | None,
         typer.Option(help="events (default on a CPU), folded (default on a GPU), folded-tf32x3 or step."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="Where cells run.")] = "local",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.")] = None,
     plugin: Plugins = None,
     results: Results = Path("results"),
@@ -75,7 +74,7 @@ def run_command(
         limit=SAMPLE_LIMIT if limit is None and profile == "sample" else limit, epochs=epochs,
         calibration=default if calibration is None else calibration, seeds=seeds, base_seed=seed, results=results, plugins=_texts(plugin),
     )  # fmt: skip
-    raise typer.Exit(run(options, task, model, methods, engine, threads))
+    raise typer.Exit(run(options, task, model, methods, threads))
 
 
 @app.command("report")

@@ -20,9 +20,7 @@ from benchmarks.report import report_tasks
 from benchmarks.runner import code_of, run_setting
 from benchmarks.selection import choose_methods
 from msat.backends import choose
-from msat.errors import UserError, unknown_name
-
-ENGINES = ("local",)
+from msat.errors import UserError
 
 
 @dataclass
@@ -51,15 +49,13 @@ class Tally:
         return 1 if self.crashes else 2 if self.mistakes else 0
 
 
-def run(
-    options: Options, tasks: str | None, models: str | None, methods: str | None, engine: str, threads: int | None
-) -> int:
+def run(options: Options, tasks: str | None, models: str | None, methods: str | None, threads: int | None) -> int:
     """Run what was asked for and return the exit code.
 
     Raises:
         UserError: what was asked for does not exist; nothing has been run.
     """
-    check_machine(options, engine, threads)
+    check_machine(options, threads)
     if threads or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     choices = choose_methods(options.registry, methods)
@@ -86,10 +82,8 @@ def writable(folder: Path) -> None:
         raise UserError(f"RESULTS={folder} cannot be written to ({error.strerror}); name another folder.") from error
 
 
-def check_machine(options: Options, engine: str, threads: int | None) -> None:
-    """Refuse an unknown backend, engine or device before any work."""
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
+def check_machine(options: Options, threads: int | None) -> None:
+    """Refuse an unknown backend or device before any work."""
     if threads is not None and threads < 1:
         raise UserError(f"THREADS must be at least 1, got {threads}; leave it away to use all cores.")
     try:

@@ -277,7 +277,6 @@ def test_a_failure_may_be_replaced_by_any_choice(call: Call):
         (["--limit", "-1"], "LIMIT must be at least 1"),
         (["--profile", "ful"], "unknown profile 'ful': did you mean full"),
         (["--backend", "folder"], "unknown backend 'folder': did you mean folded"),
-        (["--engine", "rai"], "unknown engine"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--profile", "full"], "clouds are not there"),
         (["--model", "dead", "--methods", "maximum"], "never fires"),
