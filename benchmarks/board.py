@@ -82,8 +82,8 @@ def shared(view: View, parts: Sequence[Section]) -> list[list[Section]]:
     """Return the sets of networks to take mean ranks on, each of two or more networks that share two or more methods.
 
     Ranks among different methods cannot be averaged: the fifth of nine is not the fifth of forty. So there is one set of
-    all networks, and, where methods are missing on some, a smaller one: networks are dropped one by one, and that set
-    is taken where (networks x methods that all of them share) is largest.
+    all networks, and, where methods are missing on some, before it a smaller one, which then orders the board: networks
+    are dropped one by one, and that set is taken where (networks x methods that all of them share) is largest.
     """
     everything = kept = best = list(parts)
     while len(kept) > 2:
@@ -91,7 +91,7 @@ def shared(view: View, parts: Sequence[Section]) -> list[list[Section]]:
         kept = max(fewer, key=lambda nets: len(complete(view, nets)))
         if len(kept) * len(complete(view, kept)) > len(best) * len(complete(view, best)):
             best = kept
-    sets = [everything] if len(best) == len(everything) else [everything, best]
+    sets = [everything] if len(best) == len(everything) else [best, everything]
     return [nets for nets in sets if len(nets) > 1 and len(complete(view, nets)) > 1]
 
 

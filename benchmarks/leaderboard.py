@@ -17,9 +17,9 @@ LEAST_TASKS = 5
 HOW = (
     f"Ranks, 1 is best; {SAME}. A network's column has the number of methods that rank on it in its head, and in its"
     " cells the rank among all of those and the number behind it. A mean rank is over tasks (over a task's networks"
-    " first), and only ever among methods that have a record on every network of the set: ranks are taken anew among"
-    " them, tie groups too, for a fifth place of nine is not one of forty. A method without a mean rank was not run"
-    " somewhere, or ran for too few steps to tell its place (its number stands there without a rank), as its row shows. A method that failed or was skipped on a network, or gives no number there, ranks last on it."
+    " first), computed only among the methods that have a record on every network of the set. A method without a mean"
+    " rank was not run somewhere, or ran for too few steps to tell its place (its number stands there without a rank),"
+    " as its row shows. A method that failed or was skipped on a network, or gives no number there, ranks last on it."
     " Stochastic methods enter with their mean over seeds and are tested with their first seed."
 )
 Diagrams = Mapping[str, Callable[[Path], None]]

@@ -133,6 +133,7 @@ def accuracy(part: Section) -> list[str]:
         cells = _curve(row, part)
         latencies = [md.steps(row.real_latency(points)) for points in EPSILONS]
         agree = md.percent([r.agree[-1] for r in row.results], total, interval=False)
+        name += _pace(row)
         rows.append([name, *cells, *latencies, _best(row), str(row.results[0].real_latency[-1]), agree])
     text = (
         "Right answers in percent with 95 % Wilson intervals; ± is the standard deviation over seeds. Columns: nominal T."
@@ -141,9 +142,16 @@ def accuracy(part: Section) -> list[str]:
         " checkpoint. Best step: what papers print, the step with most right answers (chosen on the test inputs, so it"
         " never ranks) and its accuracy. Real T: steps until the answer after T nominal steps is out; where it is more"
         " than T, so is the real latency of every column. Rows in order of the latency"
-        f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T."
+        f" settled within {ENERGY_EPSILON:g} point, then of accuracy at T. A method whose steps are several real ones each"
+        " says so behind its name."
     )
     return ["### Accuracy", md.table(names, rows), text]
+
+
+def _pace(row: Row) -> str:
+    """Return how many real steps one of a method takes where it is more than one, for nominal columns do not show it."""
+    real = row.results[0].real_latency[-1] / row.results[0].checkpoints[-1]
+    return f" ({real:.3g} real steps each)" if real >= 1.5 else ""
 
 
 def _best(row: Row) -> str:

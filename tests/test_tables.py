@@ -77,6 +77,15 @@ def test_a_failed_cell_is_never_a_number():
     assert not any(char.isdigit() for other in rest for char in other)
 
 
+def test_steps_that_are_several_real_ones_are_named():
+    record = make(method="slow")
+    assert record.result is not None
+    pace = {"real_latency": [19 * t for t in record.result.checkpoints]}
+    slow = record.model_copy(update={"result": record.result.model_copy(update=pace)})
+    text = page(sections([make(), slow]))
+    assert text.count("real steps each") == text.count("| slow (19 real steps each)") == 1
+
+
 def test_one_failed_seed_takes_the_whole_row():
     (part,) = sections([make(seed=0), make(seed=1, status="skipped", reason="no")])
     assert part.rows[0].results == []
