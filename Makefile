@@ -61,12 +61,12 @@ speed: $(SPEED)
 # and gpu/ hold what has been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
 OUT := $(or $(RESULTS),results)
 FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE)) --results $(OUT)
-IGNORED = $(strip $(foreach v,$(filter-out DATA DEVICE RESULTS PROFILE,$(SETTINGS)),$(if $($v),$v)))
+IGNORED = $(strip $(foreach v,$(filter-out DATA DEVICE RESULTS,$(SETTINGS)),$(if $($v),$v)))
 ALONE := msat:units=normalised;det=False msat:units=normalised;dtt=False
 ABLATIONS := '$(subst $(eval ) ,$(COMMA),$(foreach k,0.2 0.3 0.5 0.7 0.9 1.0,kappa:fraction=$(k)) $(ALONE))'
 paper: $(READY)
 	$(if $(DATA),,$(error name the folder of data sets with DATA=))
-	$(if $(IGNORED),$(error make paper says $(IGNORED) itself; leave it away, or use make bench))
+	$(if $(IGNORED),$(error make paper takes DATA, DEVICE and RESULTS alone; leave $(IGNORED) away, or use make bench))
 	$(FULL) --task imdb --epochs 3 --steps 256
 	$(FULL) --task imdb --epochs 3 --steps 256 --methods $(ABLATIONS)
 	$(FULL) --task speech --epochs 24

@@ -149,9 +149,12 @@ def accuracy(part: Section) -> list[str]:
 
 
 def _pace(row: Row) -> str:
-    """Return how many real steps one of a method takes where it is more than one, for nominal columns do not show it."""
-    real = row.results[0].real_latency[-1] / row.results[0].checkpoints[-1]
-    return f" ({real:.3g} real steps each)" if real >= 1.5 else ""
+    """Return how many real steps a nominal one takes, where several; steps before the first or after the last are no pace."""
+    result = row.results[0]
+    if len(result.checkpoints) < 2:
+        return ""
+    real = (result.real_latency[-1] - result.real_latency[-2]) / (result.checkpoints[-1] - result.checkpoints[-2])
+    return f" ({real:.3g} real steps each)" if real > 1 else ""
 
 
 def _best(row: Row) -> str:

@@ -80,9 +80,12 @@ def test_a_failed_cell_is_never_a_number():
 def test_steps_that_are_several_real_ones_are_named():
     record = make(method="slow")
     assert record.result is not None
-    pace = {"real_latency": [19 * t for t in record.result.checkpoints]}
-    slow = record.model_copy(update={"result": record.result.model_copy(update=pace)})
-    text = page(sections([make(), slow]))
+    reached = record.result.checkpoints
+    slow, late = (
+        make(method=name).model_copy(update={"result": record.result.model_copy(update={"real_latency": real})})
+        for name, real in (("slow", [19 * t for t in reached]), ("late", [t + 8 for t in reached]))
+    )
+    text = page(sections([make(), slow, late]))
     assert text.count("real steps each") == text.count("| slow (19 real steps each)") == 1
 
 
