@@ -39,14 +39,14 @@ class Spec:
 
 
 SPECS = {
-    "vgg16": Spec("cifar10", "vgg16", (3, 32, 32), 10, title="VGG16", weights="cifar10-vgg16-s0-11c2c7354ca4"),
+    "vgg16": Spec("cifar10", "vgg16", (3, 32, 32), 10, title="VGG16", weights="cifar10-vgg16-s0-1d188297cc4f"),
     "resnet20": Spec(
         "cifar10",
         "resnet20",
         (3, 32, 32),
         10,
         title='the paper\'s "ResNet20"',
-        weights="cifar10-resnet20-s0-57243f7d1212",
+        weights="cifar10-resnet20-s0-232df9e20684",
     ),
     "resnet20-he": Spec(
         "cifar10", "resnet20-he", (3, 32, 32), 10, title="ResNet-20 (He)", weights="cifar10-resnet20-he-s0-2082a4f09617"
