@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msat.calibration import Calibration, Site, grouped, spread
+from msat.calibration import Calibration
 from msat.corrections import BiasCalibration
 from msat.method import Axes, Correction, method
 from msat.network import Network, Relu, SpikingNetwork
@@ -17,9 +16,6 @@ from msat.thresholds import Maximum, SquaredError, quantised
 
 GRID = 2000
 """Most states that the dynamic program keeps: the best one in each 2000th of the budget."""
-
-VALUES = 1024
-"""Activations of a channel that its threshold is fitted to."""
 
 
 class Firing(NamedTuple):
@@ -60,7 +56,7 @@ class FiringCaps(Correction):
         steps = calibration.steps
         caps = [*range(1, self.greatest + 1), self.initial]
         table = {
-            site.position: {cap: Firing(channel_threshold(site, cap, steps), cap) for cap in caps}
+            site.position: {cap: Firing(SquaredError("channel", cap).threshold(site, steps), cap) for cap in caps}
             for site in replace(calibration, inputs=calibration.inputs[: self.inputs]).sites()
         }
         chosen = self.search(table, replace(calibration, inputs=calibration.inputs[: self.probes]))
@@ -89,15 +85,6 @@ class FiringCaps(Correction):
             logits, spikes = respond(network, inputs, firing, steps)
             candidates.append(Candidate(cap, spikes[position], divergence(logits, answers)))
         return candidates
-
-
-def channel_threshold(site: Site, cap: int, steps: int) -> Tensor:
-    """Return thresholds of least squared error [C, 1, ...] from the largest and `VALUES` random values of each channel."""
-    rows = grouped(site.a, "channel")
-    picked = torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(VALUES))[:VALUES].to(rows.device)
-    some = torch.cat([rows[:, picked], rows.amax(1, keepdim=True)], 1).T
-    theta = SquaredError("channel", cap).threshold(replace(site, a=some), steps)
-    return spread(theta, site.a, "channel")
 
 
 def respond(network: Network, inputs: Tensor, firing: dict[int, Firing], steps: int) -> tuple[Tensor, dict[int, float]]:
@@ -159,8 +146,8 @@ def pareto(
 @method(
     "Wang et al. 2025, AAAI (AdaFire)",
     recalibrate_per_T=True,
-    reconstruction="spikes per step are searched on the quantised ANN instead of by simulation, with thresholds fitted to at most 1,024"
-    " activations a channel; 16 probe inputs; no early exit (it needs labels), no SSC.",
+    reconstruction="spikes per step are searched on the quantised ANN instead of by simulation, with thresholds fitted to"
+    " 128 inputs; 16 probe inputs; no early exit (it needs labels), no SSC.",
 )
 def adafire(greatest: int = 4, initial: int = 8, ratio: float = 0.95) -> Axes:
     """AdaFire: layer-wise bursts chosen by sensitivity, with bias calibration."""

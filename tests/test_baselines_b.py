@@ -251,11 +251,13 @@ def test_divergence_is_symmetric_and_zero_on_itself() -> None:
 
 def test_adafire_sets_caps_thresholds_and_shift(small: tuple[nn.Module, Tensor]) -> None:
     network = converted(adafire.adafire(), small)
-    for position in network.network.sites:
-        stage = network.stages[position]
+    for site in Calibration(trace(*small), small[1], 16).sites():
+        stage = network.stages[site.position]
         assert isinstance(stage.population, Burst)
         assert 1 <= stage.population.cap <= 4
-        assert stage.population.threshold.shape == (6, 1, 1)
+        whole = SquaredError("channel", stage.population.cap).threshold(site, 16)
+        torch.testing.assert_close(stage.population.threshold, whole, rtol=0.0, atol=0.0)
+        assert whole.shape == (6, 1, 1)
         assert stage.offset is not None
     answers = small[0](small[1])
     assert (scores(network, small[1], 16)[-1] / 16 - answers).abs().mean() < 0.05
