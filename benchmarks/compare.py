@@ -14,7 +14,7 @@ from benchmarks.pairs import ALPHA, bit_rows, difference, holm, mcnemar, only
 from benchmarks.records import Record, Result, read_record, reported
 from benchmarks.selection import parse, words
 from benchmarks.statistics import decimals, needed, settled
-from benchmarks.tables import ENERGY_EPSILON, labels
+from benchmarks.tables import ENERGY_EPSILON, labels, real_step
 from msat import energy
 from msat.errors import UserError, unknown_name
 
@@ -279,7 +279,7 @@ def _totals(a: Record, b: Record) -> str:
         agree = md.percent([result.agree[done]], record.inputs.tested, interval=False)
         rows.append(
             [
-                name, md.steps([found]), str(result.real_latency[result.checkpoints.index(last)]), agree,
+                name, md.steps([None if found is None else real_step(result, found)]), str(result.real_latency[result.checkpoints.index(last)]), agree,
                 md.number(sum(counts.events.values())),
                 md.number(energy.paper(counts, cost).total / whole), md.number(energy.strict(counts, cost).total / whole),
             ]

@@ -70,7 +70,7 @@ def accounting(cost: energy.Costs) -> str:
     return (
         "Paper: every event an accumulate, the layers that spikes do not reach multiply-accumulates once. Strict: graded events are"
         " multiply-accumulates, events of several spikes count each, the neurons' own operations count; a signed event, or one of a power of two"
-        " of its layer's threshold, is an accumulate, for a shift is free; what a pool of signed spikes sends is taken as graded."
+        " of its layer's threshold, is an accumulate, for a shift is free; what a pool of signed or several-bit spikes sends is taken as graded."
         " In both, what lies before the spikes (the first layer; with a recurrent front the whole front), whose input is constant,"
         " is computed once; a first pass (SRP, COS) counts from step 1 on. The ANN it is divided by computes every product of its weights,"
         " those with zeros too; products with padding around a map are left out on both sides, and nothing else of the ANN or of a recurrent front counts."

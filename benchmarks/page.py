@@ -196,7 +196,7 @@ def confidence(part: Section) -> list[str]:
                 f"{mean(n['confidence'] for n in numbers):.3f}", md.percent(right, row.first.inputs.tested),
             ]
         )  # fmt: skip
-    names = ["Method", "at t", "ANS, last site", "spike confidence p, last site", "right answers, %"]
+    names = ["Method", "at t", "ANS, last site", "of those that fired, share with z > 0, last site", "right answers, %"]
     return ["### Spike confidence", md.table(names, rows)]
 
 

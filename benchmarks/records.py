@@ -158,7 +158,9 @@ class Population(Part):
     spikes: list[int] = Field(description="Spikes sent.")
     synaptic_events: list[int] = Field(description="Non-zero outputs times their fan-out (N_sop).")
     synaptic_spikes: list[int] = Field(description="The same, each weighted by its spike count (N_cnt).")
-    threshold: tuple[float, float, float] | None = Field(description="Least, mean and largest threshold.")
+    threshold: tuple[float, float, float] | None = Field(
+        description="Least, mean and largest threshold; of a rule that is set anew for each T (as its operations), those for the first."
+    )
     diagnosis: Diagnosis | None = Field(description="Sites only: SIN and conversion error.")
 
 

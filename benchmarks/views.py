@@ -144,19 +144,37 @@ def share_tests(place: Place) -> Callable[[Sequence[Standing], Section], Numbers
 
 
 def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
-    """Test each pair at the checkpoint at or after the quicker one's settled latency, or at T where neither has one."""
+    """Test each pair when the quicker one has settled (or ended, where it does not), each by its last answer that is out then."""
     values = np.ones((len(standings), len(standings)))
-    for index, standing in enumerate(standings):
-        if not standing.row.results:
-            break
-        step = max(t or standing.row.steps for t in standing.row.latency(ENERGY_EPSILON))
-        bits = bit_rows([_bits_at(s.row, step) for s in standings if s.row.results], section.first.inputs.tested)
-        own = bits[index : index + 1]
-        values[index, : len(bits)] = mcnemar(only(own, bits)[0], only(bits, own)[:, 0])
-        values[index, len(bits) :] = 0.0
+    with_results = [s for s in standings if s.row.results]  # they come first
+    for index, standing in enumerate(with_results):
+        own = _settled_at(standing.row)
+        moment = standing.row.results[0].real_latency[own]
+        out = [_out_by(s.row, moment) for s in with_results]
+        out[index] = own
+        answering = [other for other, at in enumerate(out) if at is not None]
+        bits = bit_rows(
+            [with_results[other].row.results[0].bits[at] for other, at in enumerate(out) if at is not None],
+            section.first.inputs.tested,
+        )
+        mine = bits[answering.index(index)][None]
+        values[index] = 0.0  # no answer is out yet, or there is none
+        values[index, answering] = mcnemar(only(mine, bits)[0], only(bits, mine)[:, 0])
         same = [other for other, s in enumerate(standings) if s.key == standing.key]
         values[index, same] = 1.0
     return values
+
+
+def _settled_at(row: Row) -> int:
+    """Return the place of the first checkpoint at or after a method's settled latency, or of its last one."""
+    step = max(t or row.steps for t in row.latency(ENERGY_EPSILON))
+    checkpoints = row.results[0].checkpoints
+    return next((k for k, t in enumerate(checkpoints) if t >= step), len(checkpoints) - 1)
+
+
+def _out_by(row: Row, moment: int) -> int | None:
+    """Return the place of the last checkpoint whose answer is out at a real step."""
+    return max((k for k, real in enumerate(row.results[0].real_latency) if real <= moment), default=None)
 
 
 def _bits_at(row: Row, step: int) -> str:
@@ -170,7 +188,7 @@ VIEWS = (
     View(
         "latency", "Settled latency",
         f"First step (real latency) from which on accuracy is at most {ENERGY_EPSILON:g} point below the ANN's; then, by"
-        " accuracy at T, those that do not within T (> T). Pairs are tested at the checkpoint at or after the quicker one's latency, or at T.",
+        " accuracy at T, those that do not within T (> T). Pairs are tested at the quicker one's first checkpoint at or after that (or its last), the other by its last answer that is out by then.",
         settled_standing, latency_tests,
     ),
     View(

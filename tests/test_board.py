@@ -109,6 +109,17 @@ def test_methods_that_never_settle_rank_by_accuracy_and_are_tested():
     assert found == [("b", 1.5, "> 4"), ("c", 1.5, "> 4"), ("a", 3, "> 4")]
 
 
+def test_an_answer_that_is_not_out_yet_is_no_answer():
+    quick, late = with_bits("a", 60, 64), with_bits("b", 60, 64)
+    assert late.result is not None
+    late = late.model_copy(update={"result": late.result.model_copy(update={"real_latency": [2, 3, 5]})})
+    part, rows = rows_of(quick, late)
+    assert [(s.row.label, rank, s.text) for s, rank in rank_network(LATENCY, rows, part)] == [
+        ("a", 1, "1"),
+        ("b", 2, "2"),
+    ]
+
+
 def nets_of(*methods: str):
     """Return a network for each text of one-letter methods; of the first n, each next one is less often right."""
     parts = []
@@ -252,6 +263,17 @@ def test_compare_counts_the_cost_up_to_a_step_that_both_have(tmp_path: Path):
     a, b = (next(line for line in lines if line.startswith(f"{name}  ")) for name in "AB")
     assert a[1:] == b[1:], "the same record, cut at T = 2"
     assert any(line.startswith("T = 2 ") for line in lines)
+
+
+def test_compare_settles_in_real_steps(tmp_path: Path):
+    record = with_bits("a", 64, 64)
+    assert record.result
+    late = record.result.model_copy(update={"real_latency": [8, 9, 11]})
+    write(record, tmp_path / "a.json")
+    write(record.model_copy(update={"result": late}), tmp_path / "b.json")
+    lines = compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"), tmp_path).splitlines()
+    settled = [line.split()[1] for line in lines if line.startswith(("A  ", "B  "))]
+    assert settled == ["1", "8"]
 
 
 def test_compare_reads_the_records_of_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
