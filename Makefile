@@ -57,8 +57,8 @@ $(SPEED): $(READY)
 speed: $(SPEED)
 	@$(if $(DATA),MSAT_DATA=$(DATA)) $(BIN)/python -m benchmarks.speed
 
-# The paper's experiments at full size, the small networks first; a run that is stopped goes on where it was. results/full/, short/
-# and gpu/ hold what has been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
+# The paper's experiments at full size, the small networks first; a run that is stopped goes on where it was. results/full/, short/,
+# gpu/ and longer/ hold what has been run so far, on fewer pictures (docs/findings.md); on other data than those name a folder with RESULTS=.
 OUT := $(or $(RESULTS),results)
 FULL = $(BIN)/msat-bench run --profile full --data $(DATA) $(if $(DEVICE),--device $(DEVICE)) --results $(OUT)
 IGNORED = $(strip $(foreach v,$(filter-out DATA DEVICE RESULTS,$(SETTINGS)),$(if $($v),$v)))
@@ -89,6 +89,8 @@ paper: $(READY)
 	$(FULL) --task cifar10 --model vgg16 --epochs 73 --limit 2000 --results $(OUT)/gpu --methods $(ABLATIONS)
 	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results $(OUT)/gpu
 	$(FULL) --task cifar10 --model resnet20 --epochs 66 --limit 2000 --results $(OUT)/gpu --methods $(ABLATIONS)
+	$(FULL) --task cifar10 --model resnet20-he --epochs 60 --limit 2000 --results $(OUT)/longer
+	$(FULL) --task cifar10 --model resnet20-he --epochs 60 --limit 2000 --results $(OUT)/longer --methods $(ABLATIONS)
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
