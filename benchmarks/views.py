@@ -144,14 +144,17 @@ def share_tests(place: Place) -> Callable[[Sequence[Standing], Section], Numbers
 
 
 def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
-    """Test each pair when the quicker one has settled (or ended, where it does not), each by its last answer that is out then."""
+    """Test each pair when the quicker one has settled, by the last answers that are out then; at T where neither settles."""
     values = np.ones((len(standings), len(standings)))
     with_results = [s for s in standings if s.row.results]  # they come first
     for index, standing in enumerate(with_results):
-        own = _settled_at(standing.row)
-        moment = standing.row.results[0].real_latency[own]
-        out = [_out_by(s.row, moment) for s in with_results]
-        out[index] = own
+        if standing.key[0] < float("inf"):
+            own = _settled_at(standing.row)
+            moment = standing.row.results[0].real_latency[own]
+            out = [_out_by(s.row, moment) for s in with_results]
+            out[index] = own
+        else:  # those that follow do not settle either, and rank by accuracy at T
+            out = [len(s.row.results[0].bits) - 1 for s in with_results]
         answering = [other for other, at in enumerate(out) if at is not None]
         bits = bit_rows(
             [with_results[other].row.results[0].bits[at] for other, at in enumerate(out) if at is not None],
@@ -166,10 +169,9 @@ def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
 
 
 def _settled_at(row: Row) -> int:
-    """Return the place of the first checkpoint at or after a method's settled latency, or of its last one."""
+    """Return the place of the first checkpoint at or after a method's settled latency."""
     step = max(t or row.steps for t in row.latency(ENERGY_EPSILON))
-    checkpoints = row.results[0].checkpoints
-    return next((k for k, t in enumerate(checkpoints) if t >= step), len(checkpoints) - 1)
+    return next(k for k, t in enumerate(row.results[0].checkpoints) if t >= step)
 
 
 def _out_by(row: Row, moment: int) -> int | None:
@@ -188,7 +190,7 @@ VIEWS = (
     View(
         "latency", "Settled latency",
         f"First step (real latency) from which on accuracy is at most {ENERGY_EPSILON:g} point below the ANN's; then, by"
-        " accuracy at T, those that do not within T (> T). Pairs are tested at the quicker one's first checkpoint at or after that (or its last), the other by its last answer that is out by then.",
+        " accuracy at T, those that do not within T (> T). Pairs are tested at the quicker one's first checkpoint at or after that, the other by its last answer that is out by then; two that do not settle, at T.",
         settled_standing, latency_tests,
     ),
     View(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from benchmarks.board import board, by_kind, mean_ranks, rank_network, shared
@@ -14,7 +15,7 @@ from benchmarks.compare import compare
 from benchmarks.critical import bars, critical
 from benchmarks.leaderboard import board_table, leaderboard
 from benchmarks.pairs import bit_rows, difference, holm, mcnemar, only, proportions
-from benchmarks.records import Record, write
+from benchmarks.records import Record, pack, write
 from benchmarks.tables import sections
 from benchmarks.views import VIEWS
 from benchmarks.website import website
@@ -118,6 +119,17 @@ def test_an_answer_that_is_not_out_yet_is_no_answer():
         ("a", 1, "1"),
         ("b", 2, "2"),
     ]
+
+
+def test_two_that_do_not_settle_are_tested_at_the_last_step():
+    quick, late = with_bits("a", 21, 64), with_bits("b", 20, 64)
+    assert late.result is not None
+    nothing = [pack(torch.zeros(64, dtype=torch.bool))] * 2 + late.result.bits[2:]
+    late = late.model_copy(
+        update={"result": late.result.model_copy(update={"real_latency": [2, 3, 5], "bits": nothing})}
+    )
+    part, rows = rows_of(quick, late)
+    assert [(s.row.label, rank) for s, rank in rank_network(LATENCY, rows, part)] == [("a", 1.5), ("b", 1.5)]
 
 
 def nets_of(*methods: str):
