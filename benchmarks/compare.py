@@ -276,10 +276,11 @@ def _totals(a: Record, b: Record) -> str:
         whole, done = energy.ann(counts, cost), result.steps.index(last)
         target = needed(record.ann.correct, record.inputs.tested, ENERGY_EPSILON)
         found = settled(result.steps[: done + 1], result.correct[: done + 1], target)
+        real = None if found is None else real_step(result, found)
         agree = md.percent([result.agree[done]], record.inputs.tested, interval=False)
         rows.append(
             [
-                name, md.steps([None if found is None else real_step(result, found)]), str(result.real_latency[result.checkpoints.index(last)]), agree,
+                name, md.steps([real]), str(result.real_latency[result.checkpoints.index(last)]), agree,
                 md.number(sum(counts.events.values())),
                 md.number(energy.paper(counts, cost).total / whole), md.number(energy.strict(counts, cost).total / whole),
             ]

@@ -155,11 +155,12 @@ def latency_tests(standings: Sequence[Standing], section: Section) -> Numbers:
             out[index] = own
         else:  # those that follow do not settle either, and rank by accuracy at T
             out = [len(s.row.results[0].bits) - 1 for s in with_results]
-        answering = [other for other, at in enumerate(out) if at is not None]
-        bits = bit_rows(
-            [with_results[other].row.results[0].bits[at] for other, at in enumerate(out) if at is not None],
-            section.first.inputs.tested,
-        )
+        answers = {
+            n: s.row.results[0].bits[at]
+            for n, (s, at) in enumerate(zip(with_results, out, strict=True))
+            if at is not None
+        }
+        bits, answering = bit_rows([*answers.values()], section.first.inputs.tested), [*answers]
         mine = bits[answering.index(index)][None]
         values[index] = 0.0  # no answer is out yet, or there is none
         values[index, answering] = mcnemar(only(mine, bits)[0], only(bits, mine)[:, 0])
